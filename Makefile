@@ -1,0 +1,54 @@
+# xenpaging-pc: `make help` prints the targets.
+.DEFAULT_GOAL := all
+SHELL := /bin/bash
+PREFIX ?= /usr
+DESTDIR ?=
+B := build
+BIN := $(B)/pager/xenpaging-pc
+
+.PHONY: all help setup xen xen-dev xen-export images demo test test-long lint sanitize install clean
+
+all: ## build xenpaging-pc into build/pager/
+	@$(MAKE) --no-print-directory -C pager OUT=../$(B)/pager
+
+help: ## print the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
+
+setup: ## install the Debian packages of tests/setup/packages.txt that are missing (needs root)
+	@tests/setup/install
+
+xen: setup ## build patched Xen (release and debug) and its tools from Debian's source (XEN_TARBALL=FILE: by hand)
+	@tests/xen/xen-build all
+
+xen-dev: setup ## leave the patched Xen tree, series as commits, in build/xen/dev
+	@tests/xen/xen-build dev
+
+xen-export: ## write the commits of build/xen/dev back into the patch folders
+	@tests/xen/xen-build export
+
+images: xen all witness ## what the lab's hosts and guests run
+
+witness: setup
+	@$(MAKE) --no-print-directory -C tests/witness OUT=../../$(B)/witness all
+
+demo: images ## move a live guest between two Xen hosts post-copy and print what happened
+	@tests/demo/demo
+
+test: images lint sanitize ## every test that CI runs; ends with `N passed, N failed`
+	@tests/run test
+
+test-long: images ## soaks and everything beyond 30 minutes; its result is tests/results/test-long.txt
+	@tests/run test-long
+
+lint: setup ## clang-format, cppcheck, shellcheck, and the suite's declared seconds
+	@tests/lint
+
+sanitize: setup ## unit tests under ASan and UBSan
+	@$(MAKE) --no-print-directory -C tests/unit OUT=../../$(B)/unit-san SAN=1 run
+
+install: all ## install xenpaging-pc and its man page (DESTDIR=, PREFIX=/usr)
+	install -D -m 0755 $(BIN) $(DESTDIR)$(PREFIX)/sbin/xenpaging-pc
+	install -D -m 0644 pager/man/xenpaging-pc.8 $(DESTDIR)$(PREFIX)/share/man/man8/xenpaging-pc.8
+
+clean: ## remove what was built, but not Xen and images
+	rm -rf $(B)/pager $(B)/unit $(B)/unit-san $(B)/witness $(B)/test-logs
