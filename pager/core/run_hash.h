@@ -1,6 +1,6 @@
 /*
- * The canonical form of a set of gfns, as doc/wire-format.md has it: ascending maximal runs, hashed with xxh64. Both ends
- * feed the same runs and have to come to the same count and hash.
+ * The canonical form of a set of gfns, as doc/wire-format.md has it: ascending maximal runs, hashed with
+ * xxh64. Both ends feed the same runs and have to come to the same count and hash.
  */
 #ifndef XENPAGING_PC_RUN_HASH_H
 #define XENPAGING_PC_RUN_HASH_H
@@ -20,8 +20,8 @@ struct run_hash {
 void run_hash_init(struct run_hash *hash);
 
 /*
- * Add the run first .. first+count-1. Returns 0, or -EINVAL (and adds nothing) if count is 0, first + count overflows or
- * passes limit, or the run does not start beyond the end of the one before.
+ * Add the run first .. first+count-1. Returns 0, or -EINVAL (and adds nothing) if count is 0, first + count
+ * overflows or passes limit, or the run does not start beyond the end of the one before.
  */
 int run_hash_add(struct run_hash *hash, uint64_t first, uint64_t count, uint64_t limit);
 

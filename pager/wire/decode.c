@@ -1,0 +1,185 @@
+#include "wire/wire.h"
+
+#include <errno.h>
+
+#include "wire/bytes.h"
+
+static const char magic[8] = {'X', 'E', 'N', 'P', 'C', 'O', 'P', 'Y'};
+
+static int bad_reserved(const char *name, uint64_t value, struct wire_fault *fault)
+{
+    wire_fault_set(fault, WIRE_ERROR_PROTOCOL, "%s has 0x%llx in a reserved field", name,
+                   (unsigned long long)value);
+    return -EPROTO;
+}
+
+int wire_get_hello(const uint8_t *body, struct wire_hello *hello, struct wire_fault *fault)
+{
+    hello->version = get_u16(body + 8);
+    hello->role = body[10];
+    hello->page_shift = body[11];
+    hello->offered = get_u64(body + 16);
+    hello->required = get_u64(body + 24);
+    memcpy(hello->uuid, body + 32, WIRE_UUID_SIZE);
+    memcpy(hello->token, body + 48, WIRE_TOKEN_SIZE);
+    hello->credit_max = get_u64(body + 80);
+    if (memcmp(body, magic, sizeof(magic)) != 0) {
+        wire_fault_set(fault, WIRE_REFUSE_MAGIC, "not a xenpaging-pc stream (wrong magic)");
+        return -EPROTO;
+    }
+    if (get_u32(body + 12) != 0) {
+        bad_reserved("HELLO", get_u32(body + 12), fault);
+        fault->code = WIRE_REFUSE_MALFORMED;
+        return -EPROTO;
+    }
+    return 0;
+}
+
+int wire_get_hello_ack(const uint8_t *body, struct wire_hello_ack *ack, struct wire_fault *fault)
+{
+    if (memcmp(body, magic, sizeof(magic)) != 0 || body[10] != WIRE_SERVER) {
+        wire_fault_set(fault, WIRE_ERROR_PROTOCOL, "HELLO_ACK is not that of a xenpaging-pc serve");
+        return -EPROTO;
+    }
+    if (get_u16(body + 8) != WIRE_VERSION || body[11] != WIRE_PAGE_SHIFT) {
+        wire_fault_set(fault, WIRE_ERROR_PROTOCOL,
+                       "HELLO_ACK has version %u and page shift %u, not %u and %u", get_u16(body + 8),
+                       body[11], WIRE_VERSION, WIRE_PAGE_SHIFT);
+        return -EPROTO;
+    }
+    if (get_u32(body + 12) != 0)
+        return bad_reserved("HELLO_ACK", get_u32(body + 12), fault);
+    if (get_u64(body + 56) != 0)
+        return bad_reserved("HELLO_ACK", get_u64(body + 56), fault);
+    ack->features = get_u64(body + 16);
+    memcpy(ack->uuid, body + 24, WIRE_UUID_SIZE);
+    ack->populated = get_u64(body + 40);
+    ack->nr_gfns = get_u64(body + 48);
+    if (ack->nr_gfns > WIRE_GFN_LIMIT || ack->populated > ack->nr_gfns) {
+        wire_fault_set(fault, WIRE_ERROR_PROTOCOL, "HELLO_ACK says %llu pages below gfn 0x%llx",
+                       (unsigned long long)ack->populated, (unsigned long long)ack->nr_gfns);
+        return -EPROTO;
+    }
+    return 0;
+}
+
+int wire_get_fault(const uint8_t *body, uint32_t length, struct wire_fault *from_peer,
+                   struct wire_fault *fault)
+{
+    uint32_t n = get_u32(body + 4);
+
+    if (n > WIRE_TEXT_MAX || n != length - 8) {
+        wire_fault_set(fault, WIRE_ERROR_PROTOCOL, "text of %u bytes in a body of %u", n, length);
+        return -EPROTO;
+    }
+    from_peer->code = get_u32(body);
+    for (uint32_t i = 0; i < n; i++) {
+        uint8_t c = body[8 + i];
+
+        from_peer->text[i] = c >= 0x20 && c < 0x7f ? (char)c : '?';
+    }
+    from_peer->text[n] = '\0';
+    return 0;
+}
+
+int wire_get_set(const uint8_t *body, uint32_t length, uint32_t *n, struct wire_fault *fault)
+{
+    *n = get_u32(body);
+    if (*n == 0 || *n > WIRE_RUNS_MAX || length != 8 + 16 * *n) {
+        wire_fault_set(fault, WIRE_ERROR_PROTOCOL, "SET says %u runs in a body of %u bytes", *n, length);
+        return -EPROTO;
+    }
+    if (get_u32(body + 4) != 0)
+        return bad_reserved("SET", get_u32(body + 4), fault);
+    return 0;
+}
+
+int wire_get_gfns(const uint8_t *body, uint32_t length, uint32_t allowed_flags, uint32_t *n, uint32_t *flags,
+                  struct wire_fault *fault)
+{
+    *n = get_u32(body);
+    *flags = get_u32(body + 4);
+    if (*n == 0 || *n > WIRE_GFNS_MAX || length != 8 + 8 * *n) {
+        wire_fault_set(fault, WIRE_ERROR_PROTOCOL, "list of %u gfns in a body of %u bytes", *n, length);
+        return -EPROTO;
+    }
+    if (*flags & ~allowed_flags) {
+        wire_fault_set(fault, WIRE_ERROR_PROTOCOL, "unknown flags 0x%x with a list of gfns", *flags);
+        return -EPROTO;
+    }
+    return 0;
+}
+
+int wire_get_pages_head(const uint8_t *body, uint32_t length, uint32_t *n, uint32_t *flags,
+                        struct wire_fault *fault)
+{
+    *n = get_u32(body);
+    *flags = get_u32(body + 4);
+    if (*n == 0 || *n > WIRE_BATCH_MAX || length != 8 + *n * (16 + WIRE_PAGE_SIZE)) {
+        wire_fault_set(fault, WIRE_ERROR_PROTOCOL, "PAGES says %u pages in a body of %u bytes", *n, length);
+        return -EPROTO;
+    }
+    if (*flags & ~(WIRE_PAGES_COMPARE | WIRE_PAGES_HASHED)) {
+        wire_fault_set(fault, WIRE_ERROR_PROTOCOL, "unknown flags 0x%x in PAGES", *flags);
+        return -EPROTO;
+    }
+    return 0;
+}
+
+int wire_get_credit(const uint8_t *body, uint32_t *pages, struct wire_fault *fault)
+{
+    *pages = get_u32(body);
+    if (get_u32(body + 4) != 0)
+        return bad_reserved("CREDIT", get_u32(body + 4), fault);
+    if (*pages == 0 || *pages > WIRE_CREDIT_MAX) {
+        wire_fault_set(fault, WIRE_ERROR_PROTOCOL, "CREDIT of %u pages", *pages);
+        return -EPROTO;
+    }
+    return 0;
+}
+
+int wire_get_gone(const uint8_t *body, uint32_t *reason, struct wire_fault *fault)
+{
+    *reason = get_u32(body);
+    if (*reason != WIRE_GONE_DESTROYED && *reason != WIRE_GONE_GIVEN_UP) {
+        wire_fault_set(fault, WIRE_ERROR_PROTOCOL, "GONE with unknown reason %u", *reason);
+        return -EPROTO;
+    }
+    if (get_u32(body + 4) != 0)
+        return bad_reserved("GONE", get_u32(body + 4), fault);
+    return 0;
+}
+
+void wire_get_pair(const uint8_t *body, uint64_t *a, uint64_t *b)
+{
+    *a = get_u64(body);
+    *b = get_u64(body + 8);
+}
+
+uint64_t wire_get_count(const uint8_t *body)
+{
+    return get_u64(body);
+}
+
+void wire_get_complete(const uint8_t *body, struct wire_complete *complete)
+{
+    complete->set = get_u64(body);
+    complete->installed = get_u64(body + 8);
+    complete->dropped = get_u64(body + 16);
+    complete->replaced = get_u64(body + 24);
+    complete->guest_faults = get_u64(body + 32);
+    complete->foreign_requests = get_u64(body + 40);
+}
+
+uint64_t wire_gfn(const uint8_t *body, uint32_t index)
+{
+    return get_u64(body + 8 + 8 * (size_t)index);
+}
+
+void wire_pair(const uint8_t *body, uint32_t index, uint64_t *a, uint64_t *b)
+{
+    const uint8_t *p = body + 8 + 16 * (size_t)index;
+
+    *a = get_u64(p);
+    *b = get_u64(p + 8);
+}

@@ -1,0 +1,73 @@
+#include "wire/frame_reader.h"
+
+#include "wire/bytes.h"
+
+void frame_reader_init(struct frame_reader *reader, enum wire_role role)
+{
+    reader->role = role;
+    reader->fault.code = WIRE_OK;
+    reader->fault.text[0] = '\0';
+    frame_reader_next(reader);
+}
+
+void frame_reader_next(struct frame_reader *reader)
+{
+    reader->part = READ_HEAD;
+    reader->have = 0;
+    reader->want = WIRE_HEAD_SIZE;
+}
+
+bool frame_reader_idle(const struct frame_reader *reader)
+{
+    return reader->part == READ_HEAD && reader->have == 0;
+}
+
+size_t frame_reader_space(struct frame_reader *reader, uint8_t **where)
+{
+    *where = (reader->part == READ_HEAD ? reader->head : reader->body) + reader->have;
+    return reader->want - reader->have;
+}
+
+static enum frame_event head_done(struct frame_reader *reader, enum wire_state state)
+{
+    reader->length = get_u32(reader->head);
+    reader->type = get_u16(reader->head + 4);
+    if (get_u16(reader->head + 6) != 0) {
+        wire_fault_set(&reader->fault, WIRE_ERROR_PROTOCOL, "frame header with 0x%x in its reserved field",
+                       get_u16(reader->head + 6));
+        return FRAME_BAD;
+    }
+    if (wire_allowed(reader->type, reader->length, reader->role, state, &reader->fault))
+        return FRAME_BAD;
+    reader->have = 0;
+    if (reader->type == WIRE_PAGES) {
+        reader->part = READ_PAGES_COUNT;
+        reader->want = 8;
+    } else {
+        reader->part = READ_BODY;
+        reader->want = reader->length;
+    }
+    return FRAME_MORE;
+}
+
+enum frame_event frame_reader_advance(struct frame_reader *reader, size_t n, enum wire_state state)
+{
+    reader->have += n;
+    if (reader->have < reader->want)
+        return FRAME_MORE;
+    switch (reader->part) {
+    case READ_HEAD:
+        return head_done(reader, state);
+    case READ_BODY:
+        return FRAME_DONE;
+    case READ_PAGES_COUNT:
+        if (wire_get_pages_head(reader->body, reader->length, &reader->pages, &reader->flags, &reader->fault))
+            return FRAME_BAD;
+        reader->part = READ_PAGES_ENTRIES;
+        reader->want = 8 + 16 * (size_t)reader->pages;
+        return FRAME_MORE;
+    case READ_PAGES_ENTRIES:
+        return FRAME_PAGES;
+    }
+    return FRAME_BAD;
+}
