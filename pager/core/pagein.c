@@ -1,0 +1,236 @@
+#include "core/pagein.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STATE_MASK  0x0f
+#define WAS_ASKED   0x40 /* a vcpu or a foreign map wanted it before it came */
+#define ASKED_AGAIN 0x80 /* its hash was wrong once */
+
+int pagein_init(struct pagein *p, uint64_t nr)
+{
+    memset(p, 0, sizeof(*p));
+    p->state = calloc(nr ? nr : 1, 1);
+    if (!p->state)
+        return -ENOMEM;
+    p->nr = nr;
+    return 0;
+}
+
+void pagein_free(struct pagein *p)
+{
+    free(p->state);
+    p->state = NULL;
+    p->nr = 0;
+}
+
+enum page_state pagein_state(const struct pagein *p, uint64_t gfn)
+{
+    return gfn < p->nr ? (enum page_state)(p->state[gfn] & STATE_MASK) : PAGE_KEPT;
+}
+
+static uint64_t *population(struct pagein *p, enum page_state state)
+{
+    switch (state) {
+    case PAGE_ABSENT:
+        return &p->absent;
+    case PAGE_REQUESTED:
+        return &p->requested;
+    case PAGE_ARRIVED:
+        return &p->arrived;
+    default:
+        return NULL;
+    }
+}
+
+static void move(struct pagein *p, uint64_t gfn, enum page_state to)
+{
+    uint64_t *from_count = population(p, pagein_state(p, gfn)), *to_count = population(p, to);
+
+    if (from_count)
+        --*from_count;
+    if (to_count)
+        ++*to_count;
+    p->state[gfn] = (uint8_t)((p->state[gfn] & ~STATE_MASK) | to);
+}
+
+void pagein_mark(struct pagein *p, uint64_t gfn)
+{
+    move(p, gfn, PAGE_ABSENT);
+    p->counts.set++;
+}
+
+static bool outstanding(enum page_state state)
+{
+    return state == PAGE_ABSENT || state == PAGE_REQUESTED || state == PAGE_ARRIVED;
+}
+
+static void hold(struct pagein *p, const struct ring_entry *entry, uint64_t now_ns)
+{
+    for (unsigned int i = 0; i < PAGEIN_WAITERS; i++) {
+        if (!p->waiters[i].used) {
+            p->waiters[i].entry = *entry;
+            p->waiters[i].since_ns = now_ns;
+            p->waiters[i].used = true;
+            p->waiting++;
+            return;
+        }
+    }
+    /* A ring holds no more unanswered entries than it has slots, and none has more than PAGEIN_WAITERS. */
+    abort();
+}
+
+/* Someone wants gfn, which is outstanding. */
+static struct pagein_action wanted(struct pagein *p, const struct ring_entry *entry, uint64_t now_ns)
+{
+    struct pagein_action action = {.verdict = PAGEIN_WAIT};
+
+    if (pagein_state(p, entry->gfn) == PAGE_ABSENT) {
+        move(p, entry->gfn, PAGE_REQUESTED);
+        p->state[entry->gfn] |= WAS_ASKED;
+        p->counts.asked++;
+        action.ask = true;
+    }
+    if (!(entry->kind & ENTRY_FOREIGN)) {
+        if (!p->counts.guest_has_faulted) {
+            p->counts.guest_has_faulted = true;
+            p->counts.absent_at_first_fault = pagein_outstanding(p);
+        }
+        p->counts.guest_faults++;
+    }
+    /*
+     * Only a paused guest vcpu waits for its answer. A foreign map retries until prep has flipped the type,
+     * so its entry is answered now and its slot is free for the guest's vcpus (a full ring stalls those:
+     * research/xen.md 8.4, 8.18).
+     */
+    if (entry->kind & ENTRY_FOREIGN || !(entry->kind & ENTRY_PAUSED))
+        action.verdict = PAGEIN_ANSWER;
+    else
+        hold(p, entry, now_ns);
+    return action;
+}
+
+static void count_entry(struct pagein *p, const struct ring_entry *entry)
+{
+    if (entry->kind & ENTRY_ALIEN)
+        p->counts.entries_alien++;
+    else if (entry->kind & ENTRY_DROP)
+        p->counts.entries_drop++;
+    else if (entry->kind & ENTRY_EVICT_FAIL)
+        p->counts.entries_evict_fail++;
+    else if (entry->kind & ENTRY_FOREIGN)
+        p->counts.entries_foreign++;
+    else
+        p->counts.entries_guest++;
+    if (entry->gfn >= p->nr && !(entry->kind & ENTRY_ALIEN))
+        p->counts.entries_unknown_gfn++;
+}
+
+struct pagein_action pagein_entry(struct pagein *p, const struct ring_entry *entry, uint64_t now_ns)
+{
+    struct pagein_action action = {.verdict = PAGEIN_ANSWER};
+    enum page_state state = pagein_state(p, entry->gfn);
+
+    count_entry(p, entry);
+    if (entry->kind & ENTRY_ALIEN)
+        return action;
+    if (entry->kind & ENTRY_DROP) {
+        if (outstanding(state)) {
+            move(p, entry->gfn, PAGE_DROPPED);
+            p->counts.dropped++;
+            action.dropped = true;
+        }
+        return action;
+    }
+    if (entry->kind & ENTRY_EVICT_FAIL) {
+        action.verdict = PAGEIN_REPAIR;
+        return action;
+    }
+    if (outstanding(state))
+        return wanted(p, entry, now_ns);
+    if (!(entry->kind & ENTRY_FOREIGN))
+        p->counts.answered_at_once++;
+    return action;
+}
+
+struct pagein_action pagein_repaired(struct pagein *p, const struct ring_entry *entry, int rc,
+                                     uint64_t now_ns)
+{
+    struct pagein_action action = {.verdict = PAGEIN_ANSWER};
+
+    /* -EINVAL: there is no page behind the gfn after all, so it is an ordinary fault. -ENOENT: the guest has
+     * moved on. */
+    if (rc == -EINVAL && outstanding(pagein_state(p, entry->gfn)))
+        return wanted(p, entry, now_ns);
+    return action;
+}
+
+enum pagein_arrival pagein_arrived(struct pagein *p, uint64_t gfn)
+{
+    switch (pagein_state(p, gfn)) {
+    case PAGE_ABSENT:
+    case PAGE_REQUESTED:
+        move(p, gfn, PAGE_ARRIVED);
+        return PAGEIN_INSTALL;
+    case PAGE_ARRIVED:
+    case PAGE_PRESENT:
+        p->counts.duplicates++;
+        return PAGEIN_DUPLICATE;
+    case PAGE_DROPPED:
+    case PAGE_REPLACED:
+        p->counts.late++;
+        return PAGEIN_LATE;
+    case PAGE_KEPT:
+        break;
+    }
+    return PAGEIN_UNEXPECTED;
+}
+
+bool pagein_bad_hash(struct pagein *p, uint64_t gfn)
+{
+    bool again = !(p->state[gfn] & ASKED_AGAIN);
+
+    p->counts.bad_hash++;
+    move(p, gfn, PAGE_REQUESTED);
+    p->state[gfn] |= ASKED_AGAIN;
+    if (!again)
+        p->bad++;
+    return again;
+}
+
+bool pagein_installed(struct pagein *p, uint64_t gfn, int rc)
+{
+    if (rc == 0) {
+        move(p, gfn, PAGE_PRESENT);
+        p->counts.installed++;
+        if (p->state[gfn] & WAS_ASKED)
+            p->counts.installed_faulted++;
+        return true;
+    }
+    if (rc == -ENOENT) {
+        move(p, gfn, PAGE_REPLACED);
+        p->counts.replaced++;
+        return true;
+    }
+    p->counts.nomem += rc == -ENOMEM;
+    return false;
+}
+
+bool pagein_release(struct pagein *p, uint64_t gfn, uint64_t now_ns, struct ring_entry *entry)
+{
+    if (!p->waiting)
+        return false;
+    for (unsigned int i = 0; i < PAGEIN_WAITERS; i++) {
+        struct pagein_waiter *waiter = &p->waiters[i];
+
+        if (waiter->used && waiter->entry.gfn == gfn) {
+            waiter->used = false;
+            p->waiting--;
+            latency_add(&p->stalls, now_ns - waiter->since_ns);
+            *entry = waiter->entry;
+            return true;
+        }
+    }
+    return false;
+}

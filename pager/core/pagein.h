@@ -1,0 +1,120 @@
+/*
+ * What the destination knows of each gfn, and what follows from each event. Pure: no I/O, the clock is an
+ * argument, nothing is allocated after pagein_init().
+ *
+ *     absent ──▶ requested ──▶ arrived ──▶ present        (a page nobody asked for goes from absent to
+ * arrived) └────────────┴───────────┴──▶ dropped | replaced
+ *
+ * A duplicate, a late answer, a DROP and -ENOENT from prep are legal in every state. Every ring entry is
+ * answered exactly once: at once (PAGEIN_ANSWER), or when its page is there or gone (pagein_release()).
+ */
+#ifndef XENPAGING_PC_PAGEIN_H
+#define XENPAGING_PC_PAGEIN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/latency.h"
+#include "core/ring_entry.h"
+
+#define PAGEIN_WAITERS 512u /* no ring has more slots (64 pages: xen/include/public/vm_event.h) */
+
+enum page_state {
+    PAGE_KEPT, /* a hole, or a page that was never marked */
+    PAGE_ABSENT,
+    PAGE_REQUESTED,
+    PAGE_ARRIVED, /* its contents are here, it is not installed yet */
+    PAGE_PRESENT,
+    PAGE_DROPPED,  /* the guest released it */
+    PAGE_REPLACED, /* the guest put another page there; Xen does not tell, prep gives ENOENT */
+};
+
+struct pagein_counts {
+    uint64_t set; /* pages marked */
+    uint64_t installed, dropped, replaced;
+    uint64_t installed_faulted; /* of installed: someone had asked for it */
+    uint64_t asked;             /* gfns asked of the source, repeats for bad hashes not counted */
+    uint64_t entries_guest, entries_foreign, entries_drop, entries_evict_fail, entries_alien;
+    uint64_t entries_unknown_gfn; /* above everything this domain had; answered */
+    uint64_t guest_faults;        /* guest entries whose page was absent, requested or arrived */
+    uint64_t answered_at_once;    /* guest entries whose page was there already */
+    uint64_t duplicates;          /* pages that came again */
+    uint64_t late;                /* pages that came after the guest let go of them */
+    uint64_t nomem;               /* installs that Xen had no memory for; each is tried again */
+    uint64_t bad_hash;
+    uint64_t absent_at_first_fault; /* outstanding when the first guest vcpu faulted */
+    bool guest_has_faulted;
+};
+
+struct pagein_waiter {
+    struct ring_entry entry;
+    uint64_t since_ns;
+    bool used;
+};
+
+struct pagein {
+    uint8_t *state; /* page_state and flags, a byte a gfn */
+    uint64_t nr;
+    uint64_t absent, requested, arrived; /* gfns in these states */
+    uint64_t bad; /* of requested: came twice with a wrong hash, will not be asked for again */
+    unsigned int waiting;
+    struct pagein_counts counts;
+    struct latency stalls; /* of guest vcpus: entry taken from the ring to answer */
+    struct pagein_waiter waiters[PAGEIN_WAITERS];
+};
+
+enum pagein_verdict {
+    PAGEIN_ANSWER, /* answer this entry now */
+    PAGEIN_WAIT,   /* kept until pagein_release() */
+    PAGEIN_REPAIR, /* flip the type back (prep without contents), then call pagein_repaired() */
+};
+
+struct pagein_action {
+    enum pagein_verdict verdict;
+    bool ask;     /* ask the source for gfn */
+    bool dropped; /* gfn was outstanding and is not any more: tell the source, and pagein_release(gfn) */
+};
+
+enum pagein_arrival { PAGEIN_INSTALL, PAGEIN_DUPLICATE, PAGEIN_LATE, PAGEIN_UNEXPECTED };
+
+/* For gfns 0 .. nr-1. 0 or -ENOMEM. */
+int pagein_init(struct pagein *p, uint64_t nr);
+void pagein_free(struct pagein *p);
+
+/* gfn is absent now. The caller has evicted it. */
+void pagein_mark(struct pagein *p, uint64_t gfn);
+
+enum page_state pagein_state(const struct pagein *p, uint64_t gfn);
+
+/* Pages that the source still has to bring. */
+static inline uint64_t pagein_outstanding(const struct pagein *p)
+{
+    return p->absent + p->requested + p->arrived;
+}
+
+/* An entry was taken out of the ring. */
+struct pagein_action pagein_entry(struct pagein *p, const struct ring_entry *entry, uint64_t now_ns);
+
+/* What prep without contents said (0 or -errno) to an entry whose verdict was PAGEIN_REPAIR. */
+struct pagein_action pagein_repaired(struct pagein *p, const struct ring_entry *entry, int rc,
+                                     uint64_t now_ns);
+
+/* The contents of gfn have come. Only PAGEIN_INSTALL changes anything. */
+enum pagein_arrival pagein_arrived(struct pagein *p, uint64_t gfn);
+
+/*
+ * The contents of an arrived page do not match their hash. Returns true if the source should be asked once
+ * more; false if that was the second time: the page stays absent for good.
+ */
+bool pagein_bad_hash(struct pagein *p, uint64_t gfn);
+
+/*
+ * What prep with contents said (0 or -errno) to an arrived page. Returns true if that settles the page: then
+ * pagein_release(gfn). False: try again later, the page stays arrived.
+ */
+bool pagein_installed(struct pagein *p, uint64_t gfn, int rc);
+
+/* Take the next entry that waited for gfn, to be answered now. False when there is none left. */
+bool pagein_release(struct pagein *p, uint64_t gfn, uint64_t now_ns, struct ring_entry *entry);
+
+#endif
