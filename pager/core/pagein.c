@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define STATE_MASK  0x0f
+#define BAD         0x20 /* its hash was wrong twice */
 #define WAS_ASKED   0x40 /* a vcpu or a foreign map wanted it before it came */
 #define ASKED_AGAIN 0x80 /* its hash was wrong once */
 
@@ -138,6 +139,8 @@ struct pagein_action pagein_entry(struct pagein *p, const struct ring_entry *ent
     if (entry->kind & ENTRY_DROP) {
         if (outstanding(state)) {
             move(p, entry->gfn, PAGE_DROPPED);
+            if (p->state[entry->gfn] & BAD)
+                p->bad--;
             p->counts.dropped++;
             action.dropped = true;
         }
@@ -194,8 +197,10 @@ bool pagein_bad_hash(struct pagein *p, uint64_t gfn)
     p->counts.bad_hash++;
     move(p, gfn, PAGE_REQUESTED);
     p->state[gfn] |= ASKED_AGAIN;
-    if (!again)
+    if (!again && !(p->state[gfn] & BAD)) {
+        p->state[gfn] |= BAD;
         p->bad++;
+    }
     return again;
 }
 

@@ -1,0 +1,101 @@
+/*
+ * The one interface between the pager and whatever holds the domain: Xen (backend_xen.c), or the
+ * deterministic fake of the tests. Errors are negative errno values. Nothing here blocks on the network; only
+ * the calls said to allocate do.
+ */
+#ifndef XENPAGING_PC_BACKEND_H
+#define XENPAGING_PC_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/ring_entry.h"
+
+#define BACKEND_SCAN_MAX    1024u /* gfns of one populated() call */
+#define BACKEND_SPECIAL_MAX 64u
+
+struct backend_domain {
+    bool exists;
+    bool dying;
+    bool shutdown; /* powered off, suspended or crashed, but still there */
+    bool paused;
+    bool hvm;
+    bool hap;
+    unsigned int shutdown_reason; /* SHUTDOWN_* of Xen */
+    unsigned int vcpus;
+    uint64_t pages;       /* populated now */
+    uint64_t paged_pages; /* evicted now */
+    uint8_t uuid[16];
+};
+
+/* How often each hypercall was made. */
+struct backend_calls {
+    uint64_t scan, nominate, evict, load, repair, map, info;
+};
+
+struct backend;
+
+struct backend_ops {
+    const char *name;
+    void (*close)(struct backend *be);
+
+    /* -errno only if the domain cannot be asked about; a domain that is not there is exists = false. */
+    int (*info)(struct backend *be, struct backend_domain *out);
+    /* Count a pause of our own, and take it back. The domain runs when all of them are taken back. */
+    int (*pause)(struct backend *be);
+    int (*unpause)(struct backend *be);
+
+    /* Largest gfn the domain ever had. */
+    int (*max_gfn)(struct backend *be, uint64_t *max);
+    /* populated[i] for gfns first .. first+n-1, n at most BACKEND_SCAN_MAX. */
+    int (*populated)(struct backend *be, uint64_t first, unsigned int n, bool *populated);
+    /* gfns that toolstack and device models share with the guest: never to be marked. Returns how many. */
+    int (*special)(struct backend *be, uint64_t gfns[BACKEND_SPECIAL_MAX]);
+
+    /* Attach to the paging ring; why gets a sentence on failure. */
+    int (*attach)(struct backend *be, char *why, size_t why_size);
+    /* Leave it, paging disabled. -EBUSY: try again later. */
+    int (*detach)(struct backend *be);
+    /* Let go of everything mapped, without asking the domain. */
+    void (*abandon)(struct backend *be);
+    unsigned int (*slots)(struct backend *be);
+
+    /* Evict one page: 0, or -errno when it stays (-EBUSY: Xen refuses it, which is normal). */
+    int (*mark)(struct backend *be, uint64_t gfn);
+    /* Give an evicted page its contents: 0, -ENOENT no longer evicted, -ENOMEM, or worse. */
+    int (*load)(struct backend *be, uint64_t gfn, const void *page);
+    /* Flip the type of a nominated page back: 0, -ENOENT, -EINVAL there is no page. */
+    int (*repair)(struct backend *be, uint64_t gfn);
+
+    int (*event_fd)(struct backend *be); /* readable when the ring has something */
+    int (*ack_event)(struct backend *be);
+    bool (*next_entry)(struct backend *be, struct ring_entry *entry);
+    void (*respond)(struct backend *be, const struct ring_entry *entry);
+    int (*push)(struct backend *be);
+
+    int (*life_fd)(struct backend *be); /* readable when some domain has shut down or gone */
+    void (*ack_life)(struct backend *be);
+
+    /*
+     * Map n (at most 64) pages of the domain read-only, contiguously in the order given. err[i] gets -errno
+     * for a page that could not be mapped (its address must not be touched). NULL with errno when nothing was
+     * mapped.
+     */
+    void *(*map)(struct backend *be, const uint64_t *gfns, unsigned int n, int *err);
+    void (*unmap)(struct backend *be, void *address, unsigned int n);
+};
+
+struct backend {
+    const struct backend_ops *ops;
+    uint32_t domid;
+    struct backend_calls calls;
+};
+
+/*
+ * Open the domain of that name or number on Xen. Allocates. NULL with a sentence in why. events: open what
+ * event_fd and life_fd need, too.
+ */
+struct backend *backend_xen_open(const char *domain, char *why, size_t why_size);
+
+#endif

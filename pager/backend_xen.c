@@ -1,0 +1,304 @@
+#include "backend.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <xenstore.h>
+
+#include "xen_domain.h"
+#include "xen_ring.h"
+
+struct backend_xen {
+    struct backend be;
+    xc_interface *xch;
+    xenforeignmemory_handle *fmem;
+    xenevtchn_handle *xce;
+    struct xs_handle *xsh;
+    struct xen_ring ring;
+};
+
+static struct backend_xen *xen_of(struct backend *be)
+{
+    return (struct backend_xen *)((char *)be - offsetof(struct backend_xen, be));
+}
+
+static int last_error(int rc)
+{
+    return rc ? -errno : 0;
+}
+
+static void be_close(struct backend *be)
+{
+    struct backend_xen *x = xen_of(be);
+
+    if (x->ring.page)
+        xen_ring_abandon(&x->ring);
+    if (x->xsh)
+        xs_close(x->xsh);
+    if (x->xce)
+        xenevtchn_close(x->xce);
+    if (x->fmem)
+        xenforeignmemory_close(x->fmem);
+    if (x->xch)
+        xc_interface_close(x->xch);
+    free(x);
+}
+
+static int be_info(struct backend *be, struct backend_domain *out)
+{
+    be->calls.info++;
+    return xen_domain_info(xen_of(be)->xch, be->domid, out);
+}
+
+static int be_pause(struct backend *be)
+{
+    return last_error(xc_domain_pause(xen_of(be)->xch, be->domid));
+}
+
+static int be_unpause(struct backend *be)
+{
+    return last_error(xc_domain_unpause(xen_of(be)->xch, be->domid));
+}
+
+static int be_max_gfn(struct backend *be, uint64_t *max)
+{
+    xen_pfn_t pfn;
+    int rc = last_error(xc_domain_maximum_gpfn(xen_of(be)->xch, be->domid, &pfn));
+
+    *max = rc ? 0 : pfn;
+    return rc;
+}
+
+static int be_populated(struct backend *be, uint64_t first, unsigned int n, bool *populated)
+{
+    xen_pfn_t types[BACKEND_SCAN_MAX];
+
+    if (n > BACKEND_SCAN_MAX)
+        return -EINVAL;
+    for (unsigned int i = 0; i < n; i++)
+        types[i] = first + i;
+    be->calls.scan++;
+    if (xc_get_pfn_type_batch(xen_of(be)->xch, be->domid, n, types))
+        return -errno;
+    for (unsigned int i = 0; i < n; i++) {
+        switch (types[i] & XEN_DOMCTL_PFINFO_LTAB_MASK) {
+        case XEN_DOMCTL_PFINFO_XTAB:
+        case XEN_DOMCTL_PFINFO_BROKEN:
+        case XEN_DOMCTL_PFINFO_XALLOC:
+            populated[i] = false;
+            break;
+        default:
+            populated[i] = true;
+        }
+    }
+    return 0;
+}
+
+static int be_special(struct backend *be, uint64_t gfns[BACKEND_SPECIAL_MAX])
+{
+    return xen_domain_special_gfns(xen_of(be)->xch, be->domid, gfns, BACKEND_SPECIAL_MAX);
+}
+
+static int be_attach(struct backend *be, char *why, size_t why_size)
+{
+    struct backend_xen *x = xen_of(be);
+    enum xen_ring_step step;
+    int err;
+
+    if (xen_ring_attach(&x->ring, x->xch, x->fmem, x->xce, be->domid, &step) == 0)
+        return 0;
+    err = errno;
+    snprintf(why, why_size, "%s failed: %s", xen_ring_step_text(step),
+             step == XEN_RING_ENABLE ? xen_ring_enable_hint(err) : strerror(err));
+    return -err;
+}
+
+static int be_detach(struct backend *be)
+{
+    return last_error(xen_ring_detach(&xen_of(be)->ring, true));
+}
+
+static void be_abandon(struct backend *be)
+{
+    xen_ring_abandon(&xen_of(be)->ring);
+}
+
+static unsigned int be_slots(struct backend *be)
+{
+    return xen_ring_slots(&xen_of(be)->ring);
+}
+
+static int be_mark(struct backend *be, uint64_t gfn)
+{
+    struct backend_xen *x = xen_of(be);
+
+    be->calls.nominate++;
+    if (xc_mem_paging_nominate(x->xch, be->domid, gfn))
+        return -errno;
+    be->calls.evict++;
+    /* If this fails the page is there with the type paging_out; who touches it raises EVICT_FAIL, and that is
+     * repaired. */
+    return last_error(xc_mem_paging_evict(x->xch, be->domid, gfn));
+}
+
+static int be_load(struct backend *be, uint64_t gfn, const void *page)
+{
+    be->calls.load++;
+    /* The library takes a pointer to non-const and only copies from it (xc_mem_paging.c: BOUNCE_IN). */
+    return last_error(xc_mem_paging_load(xen_of(be)->xch, be->domid, gfn, (void *)(uintptr_t)page));
+}
+
+static int be_repair(struct backend *be, uint64_t gfn)
+{
+    be->calls.repair++;
+    return last_error(xc_mem_paging_prep(xen_of(be)->xch, be->domid, gfn));
+}
+
+static int be_event_fd(struct backend *be)
+{
+    return xenevtchn_fd(xen_of(be)->xce);
+}
+
+static int be_ack_event(struct backend *be)
+{
+    return last_error(xen_ring_ack_event(&xen_of(be)->ring));
+}
+
+static bool be_next_entry(struct backend *be, struct ring_entry *entry)
+{
+    struct xen_ring_request req;
+
+    if (!xen_ring_next(&xen_of(be)->ring, &req))
+        return false;
+    *entry = (struct ring_entry){
+        .gfn = req.gfn, .vcpu_id = req.vcpu_id, .p2mt = req.p2mt, .backend = req.paging_flags};
+    if (req.reason != VM_EVENT_REASON_MEM_PAGING)
+        entry->kind |= ENTRY_ALIEN;
+    if (req.flags & VM_EVENT_FLAG_VCPU_PAUSED)
+        entry->kind |= ENTRY_PAUSED;
+    if (req.flags & VM_EVENT_FLAG_FOREIGN)
+        entry->kind |= ENTRY_FOREIGN;
+    if (req.paging_flags & MEM_PAGING_DROP_PAGE)
+        entry->kind |= ENTRY_DROP;
+    if (req.paging_flags & MEM_PAGING_EVICT_FAIL)
+        entry->kind |= ENTRY_EVICT_FAIL;
+    return true;
+}
+
+static void be_respond(struct backend *be, const struct ring_entry *entry)
+{
+    struct xen_ring_request req = {
+        .gfn = entry->gfn,
+        .vcpu_id = entry->vcpu_id,
+        .p2mt = entry->p2mt,
+        .paging_flags = entry->backend,
+        .reason = VM_EVENT_REASON_MEM_PAGING,
+    };
+
+    if (entry->kind & ENTRY_PAUSED)
+        req.flags |= VM_EVENT_FLAG_VCPU_PAUSED;
+    if (entry->kind & ENTRY_FOREIGN)
+        req.flags |= VM_EVENT_FLAG_FOREIGN;
+    xen_ring_respond(&xen_of(be)->ring, &req);
+}
+
+static int be_push(struct backend *be)
+{
+    return last_error(xen_ring_push(&xen_of(be)->ring));
+}
+
+static int be_life_fd(struct backend *be)
+{
+    return xs_fileno(xen_of(be)->xsh);
+}
+
+static void be_ack_life(struct backend *be)
+{
+    char **event;
+
+    while ((event = xs_check_watch(xen_of(be)->xsh)))
+        free(event);
+}
+
+static void *be_map(struct backend *be, const uint64_t *gfns, unsigned int n, int *err)
+{
+    struct backend_xen *x = xen_of(be);
+    xen_pfn_t pfns[64];
+
+    if (n > 64) {
+        errno = EINVAL;
+        return NULL;
+    }
+    for (unsigned int i = 0; i < n; i++)
+        pfns[i] = gfns[i];
+    be->calls.map++;
+    return xenforeignmemory_map(x->fmem, be->domid, PROT_READ, n, pfns, err);
+}
+
+static void be_unmap(struct backend *be, void *address, unsigned int n)
+{
+    xenforeignmemory_unmap(xen_of(be)->fmem, address, n);
+}
+
+static const struct backend_ops xen_ops = {
+    .name = "xen",
+    .close = be_close,
+    .info = be_info,
+    .pause = be_pause,
+    .unpause = be_unpause,
+    .max_gfn = be_max_gfn,
+    .populated = be_populated,
+    .special = be_special,
+    .attach = be_attach,
+    .detach = be_detach,
+    .abandon = be_abandon,
+    .slots = be_slots,
+    .mark = be_mark,
+    .load = be_load,
+    .repair = be_repair,
+    .event_fd = be_event_fd,
+    .ack_event = be_ack_event,
+    .next_entry = be_next_entry,
+    .respond = be_respond,
+    .push = be_push,
+    .life_fd = be_life_fd,
+    .ack_life = be_ack_life,
+    .map = be_map,
+    .unmap = be_unmap,
+};
+
+struct backend *backend_xen_open(const char *domain, char *why, size_t why_size)
+{
+    struct backend_xen *x = calloc(1, sizeof(*x));
+    const char *what = NULL;
+
+    if (!x) {
+        snprintf(why, why_size, "out of memory");
+        return NULL;
+    }
+    x->be.ops = &xen_ops;
+    x->ring.port = -1;
+    if (!(x->xch = xc_interface_open(NULL, NULL, 0)))
+        what = "the hypervisor (/dev/xen/privcmd)";
+    else if (!(x->fmem = xenforeignmemory_open(NULL, 0)))
+        what = "foreign memory (/dev/xen/privcmd)";
+    else if (!(x->xce = xenevtchn_open(NULL, 0)))
+        what = "event channels (/dev/xen/evtchn)";
+    else if (!(x->xsh = xs_open(0)))
+        what = "xenstore";
+    if (what) {
+        snprintf(why, why_size, "cannot open %s: %s; run as root in dom0 of a Xen host", what,
+                 strerror(errno));
+    } else if (xen_domain_find(x->xsh, domain, &x->be.domid)) {
+        snprintf(why, why_size, "no domain '%s' here; see xl list", domain);
+    } else if (!xs_watch(x->xsh, "@releaseDomain", "gone")) {
+        snprintf(why, why_size, "cannot watch xenstore for the end of domains: %s", strerror(errno));
+    } else {
+        return &x->be;
+    }
+    be_close(&x->be);
+    return NULL;
+}

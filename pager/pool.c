@@ -1,0 +1,157 @@
+#include "pool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+struct pool_ring_shared {
+    _Atomic uint32_t produced;
+    uint32_t pad1[15];
+    _Atomic uint32_t consumed;
+    _Atomic uint32_t want_space;
+    uint32_t pad2[14];
+};
+
+static size_t page_up(size_t bytes)
+{
+    return (bytes + POOL_PAGE_SIZE - 1) & ~(size_t)(POOL_PAGE_SIZE - 1);
+}
+
+static void ring_init(struct pool_ring *ring, uint8_t *at, uint32_t size, int event_fd, int space_fd)
+{
+    ring->shared = (struct pool_ring_shared *)(void *)at;
+    ring->entries = (struct pool_descriptor *)(void *)(at + sizeof(struct pool_ring_shared));
+    ring->size = size;
+    ring->mine = 0;
+    ring->event_fd = event_fd;
+    ring->space_fd = space_fd;
+}
+
+int pool_create(struct pool *pool, uint32_t slots)
+{
+    uint32_t size = 1024;
+    size_t ring_bytes;
+    uint8_t *base;
+    int fd, orders, reports, rc;
+
+    if (slots == 0 || slots > POOL_SLOTS_MAX)
+        return -EINVAL;
+    /* Every slot may be on its way at once, and there has to be room for words about the session besides. */
+    while (size < slots + 64)
+        size *= 2;
+    ring_bytes = page_up(sizeof(struct pool_ring_shared) + size * sizeof(struct pool_descriptor));
+    pool->bytes = 2 * ring_bytes + POOL_PAGE_SIZE + (size_t)slots * POOL_PAGE_SIZE;
+    pool->slots = slots;
+
+    orders = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    reports = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    fd = memfd_create("xenpaging-pc-pool", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (orders < 0 || reports < 0 || fd < 0 || ftruncate(fd, (off_t)pool->bytes) ||
+        (rc = posix_fallocate(fd, 0, (off_t)pool->bytes)) ||
+        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
+        goto fail;
+    base = mmap(NULL, pool->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (base == MAP_FAILED)
+        goto fail;
+    close(fd);
+    pool->base = base;
+    ring_init(&pool->orders, base, size, orders, reports);
+    ring_init(&pool->reports, base + ring_bytes, size, reports, orders);
+    pool->text = (char *)base + 2 * ring_bytes;
+    pool->pages = base + 2 * ring_bytes + POOL_PAGE_SIZE;
+    return 0;
+
+fail:
+    rc = -errno;
+    if (fd >= 0)
+        close(fd);
+    if (orders >= 0)
+        close(orders);
+    if (reports >= 0)
+        close(reports);
+    return rc ? rc : -ENOMEM;
+}
+
+void pool_destroy(struct pool *pool)
+{
+    if (!pool->base)
+        return;
+    munmap(pool->base, pool->bytes);
+    close(pool->orders.event_fd);
+    close(pool->reports.event_fd);
+    pool->base = NULL;
+}
+
+uint32_t pool_ring_space(const struct pool_ring *ring)
+{
+    uint32_t used = ring->mine - atomic_load_explicit(&ring->shared->consumed, memory_order_acquire);
+
+    /* A consumer that claims to have taken more than there was: full, for as long as it says so. */
+    return used > ring->size ? 0 : ring->size - used;
+}
+
+bool pool_ring_put(struct pool_ring *ring, const struct pool_descriptor *descriptor)
+{
+    if (pool_ring_space(ring) == 0)
+        return false;
+    ring->entries[ring->mine & (ring->size - 1)] = *descriptor;
+    ring->mine++;
+    atomic_store_explicit(&ring->shared->produced, ring->mine, memory_order_release);
+    return true;
+}
+
+static void kick(int fd)
+{
+    uint64_t one = 1;
+
+    /* EAGAIN: the counter is at its maximum, so the other end has a wake-up waiting anyway. */
+    while (write(fd, &one, sizeof(one)) < 0 && errno == EINTR)
+        ;
+}
+
+void pool_ring_notify(struct pool_ring *ring)
+{
+    kick(ring->event_fd);
+}
+
+bool pool_ring_want_space(struct pool_ring *ring, uint32_t wanted)
+{
+    if (pool_ring_space(ring) >= wanted)
+        return true;
+    atomic_store(&ring->shared->want_space, 1);
+    /* The consumer may have made space between the look and the flag. */
+    atomic_thread_fence(memory_order_seq_cst);
+    return pool_ring_space(ring) >= wanted;
+}
+
+int pool_ring_take(struct pool_ring *ring, struct pool_descriptor *descriptor)
+{
+    uint32_t there = atomic_load_explicit(&ring->shared->produced, memory_order_acquire) - ring->mine;
+
+    if (there == 0)
+        return 0;
+    if (there > ring->size)
+        return -EPROTO;
+    memcpy(descriptor, &ring->entries[ring->mine & (ring->size - 1)], sizeof(*descriptor));
+    /* The copy is what gets checked and used: the other end may go on writing to the entry. */
+    __asm__ volatile("" : : "r"(descriptor) : "memory");
+    ring->mine++;
+    atomic_store_explicit(&ring->shared->consumed, ring->mine, memory_order_release);
+    atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load_explicit(&ring->shared->want_space, memory_order_relaxed)) {
+        atomic_store(&ring->shared->want_space, 0);
+        kick(ring->space_fd);
+    }
+    return 1;
+}
+
+void pool_ring_clear(struct pool_ring *ring)
+{
+    uint64_t count;
+
+    while (read(ring->event_fd, &count, sizeof(count)) < 0 && errno == EINTR)
+        ;
+}
