@@ -1,0 +1,106 @@
+"""PVH guests on a host, and their consoles."""
+
+import hashlib
+import os
+import re
+import time
+
+import agentclient
+import images
+import kernel as kernels
+import paths
+from paths import LabError
+
+FOLDER = "/lab/guests"
+CONSOLES = "/var/log/xen/console"
+START_SECONDS = 180
+CMDLINE = "console=hvc0 rdinit=/init loglevel=4 tsc=reliable"
+GUEST_UP = "lab: guest up"
+
+
+def _config(name, memory, vcpus, lines):
+    """xl's configuration; a line of the caller's replaces the one with the same key."""
+    config = {"name": f'"{name}"', "type": '"pvh"', "kernel": '"/lab/vmlinux"',
+              "ramdisk": f'"{FOLDER}/{name}.cpio"', "cmdline": f'"{CMDLINE}"', "memory": str(memory),
+              "vcpus": str(vcpus), "on_crash": '"preserve"'}
+    for line in lines:
+        match = re.match(r"\s*(\w+)\s*=\s*(.+)", line)
+        if not match:
+            raise LabError(f"--cfg {line!r}: a line of xl.cfg, KEY=VALUE")
+        config[match.group(1)] = match.group(2)
+    return "".join(f"{key}={value}\n" for key, value in config.items())
+
+
+def _image(payload):
+    """Path of the guest's initramfs; equal contents are built and kept once."""
+    data = images.guest(kernels.get(), payload)
+    path = paths.cache("images", f"guest-{hashlib.sha256(data).hexdigest()[:16]}.cpio")
+    if not os.path.exists(path):
+        paths.write_atomic(path, data)
+    return path, data
+
+
+START = """
+set -e
+name=$1; image=$2; paused=$3
+if xl domid "$name" >/dev/null 2>&1; then echo "a domain $name exists already" >&2; exit 1; fi
+mkdir -p /lab/guests
+rm -f /var/log/xen/console/guest-"$name".log /var/log/xen/console/guest-"$name"--incoming.log
+ln -sf "/lab/images/$image" "/lab/guests/$name.cpio"
+exec xl create $paused "/lab/guests/$name.cfg"
+"""
+
+
+def start(host, name, memory, vcpus, payload, lines, paused):
+    """Returns when the guest's init is about to run the payload; with `paused`, when the domain is built."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise LabError(f"guest name {name!r}: letters, digits, - and _")
+    path, data = _image(payload)
+    image = os.path.basename(path)
+    config = _config(name, memory, vcpus, lines)
+    have = agentclient.run(host.port, ["test", "-e", f"/lab/images/{image}"], None, None, None, 60)
+    if have:
+        host.output("sh", "-c", 'set -e; mkdir -p /lab/images; cat >"/lab/images/$1.tmp"; '
+                    'mv "/lab/images/$1.tmp" "/lab/images/$1"', "sh", image, stdin=data, timeout=120)
+    host.output("sh", "-c", 'mkdir -p /lab/guests; cat >"/lab/guests/$1.cfg"', "sh", name, stdin=config.encode())
+    host.output("sh", "-c", START, "sh", name, image, "-p" if paused else "", timeout=START_SECONDS)
+    if not paused:
+        _wait_up(host, name)
+
+
+def _wait_up(host, name):
+    """Woken by the console's line; a look every 5 s tells a guest that died from one that is slow."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        status = agentclient.run(host.port, ["lab-agent", "follow", f"{CONSOLES}/guest-{name}.log", GUEST_UP],
+                                 None, None, None, 5)
+        if status == 0:
+            return
+        if status != agentclient.TIMED_OUT:
+            raise LabError(f"waiting for guest {name}'s console failed ({status})")
+        listing = host.output("sh", "-c", 'xl list "$1" || true', "sh", name).splitlines()
+        state = listing[-1].split()[4] if len(listing) > 1 else "gone"
+        if state == "gone" or set(state) & set("csd"):
+            raise LabError(f"guest {name} did not come up (state {state}); its console:\n{console(host, name)}")
+    raise LabError(f"guest {name} did not come up within {START_SECONDS} s; its console:\n{console(host, name)}")
+
+
+SHOW = """
+cd /var/log/xen/console || exit 1
+files=$(ls -tr "guest-$1.log" "guest-$1--incoming.log" 2>/dev/null)
+[ -n "$files" ] || { echo "no console log of a guest $1" >&2; exit 1; }
+exec cat $files
+"""
+
+
+def console(host, name):
+    """All that the guest (and a domain of that name migrated here) has written to hvc0."""
+    return host.output("sh", "-c", SHOW, "sh", name)
+
+
+def follow(host, name, text=None, timeout=None):
+    """Copies the console to stdout as it grows; with `text`, returns 0 at the first line that contains it."""
+    log = host.output("sh", "-c", f'cd {CONSOLES}; ls -t "guest-$1.log" "guest-$1--incoming.log" 2>/dev/null | '
+                      "head -n 1", "sh", name).strip() or f"guest-{name}.log"
+    argv = ["lab-agent", "follow", f"{CONSOLES}/{log}"] + ([text] if text else [])
+    return agentclient.run(host.port, argv, timeout=timeout)

@@ -1,0 +1,163 @@
+"""Snapshots of booted hosts, made once and named by the hash of everything that goes into them."""
+
+import contextlib
+import fcntl
+import glob
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+
+import images
+import kernel as kernels
+import machine
+import paths
+from filewait import wait_line
+from keeper import Process
+from paths import LabError
+
+BOOT_SECONDS = 240
+KEEP = 12
+CRASHES = ["Panic on CPU", "Hardware Dom0 crashed", "Hardware Dom0 halted", "Hardware Dom0 shutdown"]
+OWN_FILES = ["agent.c", "dom0-init", "guest-init", "exact-loop", "images.py", "cpio.py", "elfdeps.py", "kernel.py"]
+
+
+def _sha(*parts):
+    h = hashlib.sha256()
+    for part in parts:
+        h.update(part if isinstance(part, bytes) else part.encode())
+        h.update(b"\0")
+    return h.hexdigest()
+
+
+def _stats(path):
+    """A line per file below `path`: good enough to notice that one changed, and quick."""
+    out = []
+    for folder, dirs, files in os.walk(path):
+        dirs.sort()
+        for name in sorted(files):
+            s = os.lstat(os.path.join(folder, name))
+            out.append(f"{os.path.relpath(os.path.join(folder, name), path)} {s.st_mode} {s.st_size} {s.st_mtime_ns}")
+    return "\n".join(out)
+
+
+def _dom0_image(options, kernel):
+    """Path of dom0's initramfs, built if one of its inputs changed."""
+    tools = options.tools_root()
+    own = [paths.read_bytes(os.path.join(paths.HERE, name)) for name in OWN_FILES]
+    here = [_stats_of_program(name) for name in images.HERE_PROGRAMS + ["busybox"]]
+    key = _sha(kernel.package, tools, _stats(tools), _stats(paths.DOM0_EXTRA), *here, *own)[:16]
+    path = paths.cache("images", f"dom0-{key}.cpio")
+    if not os.path.exists(path):
+        paths.write_atomic(path, images.dom0(kernel, tools))
+    _touch(path)
+    _prune(os.path.join(os.path.dirname(path), "dom0-*.cpio"))
+    return path
+
+
+def _stats_of_program(name):
+    path = images.which(name)
+    return f"{path} {os.stat(path).st_mtime_ns}" if path else f"{name} absent"
+
+
+def _touch(path):
+    os.utime(path)
+
+
+def _prune(pattern):
+    for old in sorted(glob.glob(pattern), key=os.path.getmtime)[:-KEEP]:
+        with contextlib.suppress(OSError):
+            os.unlink(old)
+
+
+class Parts:
+    """The files a host boots from and the key of its snapshot."""
+
+    def __init__(self, options):
+        kernel = kernels.get()
+        self.options = options
+        self.xen = options.xen_image()
+        self.vmlinux = kernel.vmlinux
+        self.image = _dom0_image(options, kernel)
+        what = asdict(options) | {"xen": _sha(paths.read_bytes(self.xen)), "tools": "", "kernel": kernel.package,
+                                  "image": os.path.basename(self.image), "qemu": machine.qemu_version(),
+                                  "args": machine.common(options, "") + machine.network([])}
+        self.inputs = what
+        self.key = _sha(json.dumps(what, sort_keys=True))[:16]
+        self.path = paths.cache("snapshots", f"{'exact-' if options.exact else ''}{self.key}.snap")
+
+    def link_into(self, folder):
+        for name, target in (("xen", self.xen), ("vmlinux", self.vmlinux), ("dom0.cpio", self.image)):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(folder, name))
+            os.symlink(target, os.path.join(folder, name))
+
+
+def save(qmp, path, timeout=120):
+    """Writes the stopped machine's state to `path`, whole or not at all."""
+    qmp.call("migrate-set-capabilities", capabilities=[{"capability": "events", "state": True}])
+    qmp.call("migrate-set-parameters", **{"max-bandwidth": 100 << 30})
+    tmp = f"{path}.tmp{os.getpid()}"
+    try:
+        qmp.call("migrate", uri=f"exec:cat >{shlex.quote(tmp)}")
+        qmp.wait_migration(timeout)
+        os.rename(tmp, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(tmp)
+
+
+def begin_load(qmp, path):
+    """Starts loading a state into a machine started with `-S -incoming defer`; wait_migration() tells the end, and
+    the machine is left stopped."""
+    qmp.call("migrate-set-capabilities", capabilities=[{"capability": "events", "state": True}])
+    qmp.call("migrate-incoming", uri=f"exec:cat {shlex.quote(path)}")
+
+
+def _boot(parts):
+    """Boots a host to LAB READY and saves it."""
+    options = parts.options
+    folder = tempfile.mkdtemp(prefix="boot-", dir=paths.CACHE)
+    parts.link_into(folder)
+    net = [] if options.exact else machine.network(["-netdev", "hubport,id=link,hubid=1"])
+    host = Process(folder, machine.common(options, folder) + net)
+    try:
+        line = wait_line(host.serial, ["LAB READY", *CRASHES], BOOT_SECONDS, [host.pidfd])
+        if line is None or "LAB READY" not in line:
+            raise LabError(f"a host did not boot (or not in {BOOT_SECONDS} s); logs kept in {folder}\n"
+                           f"{host.log_tail()}")
+        failed = [text for text in paths.read_text(host.serial).splitlines() if "LAB FAILED" in text]
+        if failed:
+            raise LabError(f"dom0's init failed; logs kept in {folder}\n" + "\n".join(failed))
+        with host.qmp() as qmp:
+            qmp.call("stop")
+            save(qmp, parts.path)
+        # the boot's serial log shows the hypervisor's banner, which a restored host never prints
+        shutil.copyfile(host.serial, parts.path + ".boot.log")
+        paths.write_atomic(parts.path + ".json", json.dumps(parts.inputs, indent=1, sort_keys=True) + "\n")
+    except BaseException:
+        host.end()
+        raise
+    host.end()
+    shutil.rmtree(folder)
+
+
+def ensure(options):
+    """The parts of hosts with these options, with their snapshot made. Several labs may ask at once."""
+    parts = Parts(options)
+    with open(parts.path + ".lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not os.path.exists(parts.path):
+            start = time.monotonic()
+            print("lab: no snapshot of such a host yet: booting one", file=sys.stderr)
+            _boot(parts)
+            print(f"lab: snapshot made in {time.monotonic() - start:.1f} s "
+                  f"({os.path.getsize(parts.path) >> 20} MiB)", file=sys.stderr)
+    _touch(parts.path)
+    _prune(os.path.join(os.path.dirname(parts.path), "*.snap"))
+    return parts
