@@ -72,6 +72,12 @@ uint64_t latency_percentile(const struct latency *latency, unsigned int percent)
     return 0;
 }
 
+uint64_t latency_bucket(const struct latency *latency, unsigned int bucket, uint64_t *end_us)
+{
+    *end_us = bucket_end(bucket);
+    return atomic_load_explicit(&latency->bucket[bucket], memory_order_relaxed);
+}
+
 uint64_t latency_octave(const struct latency *latency, unsigned int log2_us)
 {
     uint64_t sum = 0;

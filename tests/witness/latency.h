@@ -25,6 +25,9 @@ void stalls_add(struct stalls *stalls, uint64_t ns);
 // rounded up to the bucket's edge; 0 if there are none.
 uint64_t latency_percentile(const struct latency *latency, unsigned int percent);
 
+// Number of durations in one bucket; *end_us is the first microsecond above it.
+uint64_t latency_bucket(const struct latency *latency, unsigned int bucket, uint64_t *end_us);
+
 // Number of durations in [2^log2_us, 2^(log2_us+1)) microseconds; log2_us 0 also holds those below 1 us.
 uint64_t latency_octave(const struct latency *latency, unsigned int log2_us);
 #define LATENCY_OCTAVES 38u

@@ -1,6 +1,7 @@
 #include "report.h"
 
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <sys/sysinfo.h>
 
@@ -45,17 +46,45 @@ static void totals(const struct report *report)
     number("ticks", ticks_total(report->ticks));
 }
 
-static void microseconds(const struct latency *latency, const char *prefix)
+static void summary(const struct latency *latency, const char *name)
 {
-    printf(",\"%s\":{\"n\":%" PRIu64 ",\"p50_us\":%" PRIu64 ",\"p99_us\":%" PRIu64 ",\"max_us\":%" PRIu64
-           ",\"log2_us\":{",
-           prefix, counter_get(&latency->count), latency_percentile(latency, 50),
+    printf(",\"%s\":{\"n\":%" PRIu64 ",\"p50_us\":%" PRIu64 ",\"p99_us\":%" PRIu64 ",\"max_us\":%" PRIu64,
+           name, counter_get(&latency->count), latency_percentile(latency, 50),
            latency_percentile(latency, 99), counter_get(&latency->max_ns) / (uint64_t)NS_PER_US);
-    for (unsigned int i = 0, shown = 0; i < LATENCY_OCTAVES; i++) {
+}
+
+static void log2_histogram(const struct latency *latency, const char *name)
+{
+    const char *comma = "";
+
+    summary(latency, name);
+    printf(",\"log2_us\":{");
+    for (unsigned int i = 0; i < LATENCY_OCTAVES; i++) {
         uint64_t n = latency_octave(latency, i);
 
-        if (n != 0)
-            printf("%s\"%" PRIu64 "\":%" PRIu64, shown++ ? "," : "", UINT64_C(1) << i, n);
+        if (n == 0)
+            continue;
+        printf("%s\"%" PRIu64 "\":%" PRIu64, comma, UINT64_C(1) << i, n);
+        comma = ",";
+    }
+    printf("}}");
+}
+
+// Faults are what a run is about: all buckets, so that those of several
+// threads can be put together without losing more precision.
+static void full_histogram(const struct latency *latency, const char *name)
+{
+    const char *comma = "";
+
+    summary(latency, name);
+    printf(",\"below_us\":{");
+    for (unsigned int i = 0; i < LATENCY_BUCKETS; i++) {
+        uint64_t end, n = latency_bucket(latency, i, &end);
+
+        if (n == 0)
+            continue;
+        printf("%s\"%" PRIu64 "\":%" PRIu64, comma, end, n);
+        comma = ",";
     }
     printf("}}");
 }
@@ -76,6 +105,9 @@ void report_start(struct report *report)
     number("format", 1);
     printf(",\"buffer\":\"0x%" PRIxPTR "\"", (uintptr_t)report->buffer->pages);
     number("pages", report->buffer->count);
+    printf(",\"table\":\"0x%" PRIxPTR "\"", (uintptr_t)report->buffer->table);
+    number("entry_bytes", sizeof(struct entry));
+    number("entry_generation_at", offsetof(struct entry, generation));
     boolean("locked", report->buffer->locked);
     number("seed", options->seed);
     number("rate", options->rate);
@@ -172,8 +204,8 @@ void report_stats(struct report *report)
         printf("%s{\"thread\":%u,\"cpu\":%d", i ? "," : "", i, worker->cpu);
         number("touches", counter_get(&worker->touches));
         number("dropped", counter_get(&worker->dropped));
-        microseconds(&worker->touch, "touch");
-        microseconds(&worker->fault, "fault");
+        log2_histogram(&worker->touch, "touch");
+        full_histogram(&worker->fault, "fault");
         stalls(&worker->stalls);
         printf("}");
     }
@@ -184,12 +216,12 @@ void report_stats(struct report *report)
         printf("%s{\"ticker\":%u,\"cpu\":%d", i ? "," : "", i, ticker->cpu);
         boolean("fifo", atomic_load(&ticker->fifo));
         number("ticks", counter_get(&ticker->ticks));
-        microseconds(&ticker->gap, "gap");
+        log2_histogram(&ticker->gap, "gap");
         stalls(&ticker->stalls);
         printf("}");
     }
     printf("]");
-    microseconds(&report->sweeper->fault, "sweep_fault");
+    full_histogram(&report->sweeper->fault, "sweep_fault");
     number("events_dropped", counter_get(&report->events->dropped));
     end();
 }
