@@ -11,6 +11,7 @@
 static int log_fd = STDERR_FILENO;
 static char log_path[4096];
 static char log_name[64] = "xenpaging-pc";
+static int log_both;
 static enum log_level log_limit = LOG_LEVEL_INFO;
 
 static const char *const level_names[] = {"error", "warning", "info", "debug"};
@@ -43,6 +44,11 @@ void log_set_level(enum log_level level)
     log_limit = level;
 }
 
+void log_also_stderr(int on)
+{
+    log_both = on;
+}
+
 void log_set_name(const char *name)
 {
     snprintf(log_name, sizeof(log_name), "%s", name);
@@ -70,6 +76,8 @@ void log_line(enum log_level level, const char *fmt, ...)
     line[n] = '\n';
     /* One write, so that lines of pager and feeder do not mix. A log that cannot be written stops nobody. */
     if (write(log_fd, line, (size_t)n + 1) < 0)
+        errno = saved;
+    if (log_both && log_fd != STDERR_FILENO && write(STDERR_FILENO, line, (size_t)n + 1) < 0)
         errno = saved;
     errno = saved;
 }

@@ -9,6 +9,10 @@ int log_open(const char *path);
 void log_reopen(void);
 void log_set_level(enum log_level level);
 
+/* While on, lines that go to a file go to stderr as well: a daemon that is not ready yet has someone
+ * watching. */
+void log_also_stderr(int on);
+
 /* What each line says after the level, for instance "receive g". Copied. */
 void log_set_name(const char *name);
 

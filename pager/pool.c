@@ -50,7 +50,7 @@ int pool_create(struct pool *pool, uint32_t slots)
     reports = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     fd = memfd_create("xenpaging-pc-pool", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (orders < 0 || reports < 0 || fd < 0 || ftruncate(fd, (off_t)pool->bytes) ||
-        (rc = posix_fallocate(fd, 0, (off_t)pool->bytes)) ||
+        fallocate(fd, 0, 0, (off_t)pool->bytes) ||
         fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
         goto fail;
     base = mmap(NULL, pool->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);

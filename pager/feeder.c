@@ -1,0 +1,178 @@
+#include "feeder.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "feeder_sandbox.h"
+#include "feeder_state.h"
+#include "net.h"
+
+bool feeder_out_room(const struct feeder *f)
+{
+    /* A frame under construction, then one more order and the credit. */
+    size_t most = WIRE_HEAD_SIZE + WIRE_CONTROL_MAX + 3 * (WIRE_HEAD_SIZE + WIRE_HELLO_SIZE);
+
+    return FEEDER_OUT - f->out_end >= most;
+}
+
+uint8_t *feeder_out(struct feeder *f)
+{
+    return f->out + f->out_end;
+}
+
+static void flush(struct feeder *f)
+{
+    while (f->out_start < f->out_end) {
+        ssize_t n =
+            send(f->sock, f->out + f->out_start, f->out_end - f->out_start, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+            break;
+        if (n < 0)
+            feeder_fail(f, FEEDER_LOST, FAILED_HERE, "sending to serve: %s", strerror(errno));
+        f->out_start += (size_t)n;
+    }
+    if (f->out_start == f->out_end) {
+        f->out_start = f->out_end = 0;
+    } else if (f->out_start > FEEDER_OUT / 2) {
+        memmove(f->out, f->out + f->out_start, f->out_end - f->out_start);
+        f->out_end -= f->out_start;
+        f->out_start = 0;
+    }
+}
+
+void feeder_fail(struct feeder *f, uint32_t code, uint32_t who, const char *fmt, ...)
+{
+    struct pool_descriptor report = {.type = REPORT_FAILED, .value = {code, who}};
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(f->pool->text, POOL_TEXT_SIZE, fmt, ap);
+    va_end(ap);
+    /* What the other end did wrong, it should hear: one attempt, the connection is over anyway. */
+    if (who == FAILED_HERE && code < FEEDER_LOST && f->sock >= 0) {
+        uint8_t frame[WIRE_HEAD_SIZE + 8 + WIRE_TEXT_MAX];
+        struct wire_fault fault;
+
+        wire_fault_set(&fault, code, "%s", f->pool->text);
+        if (f->out_start == 0 || f->out_start == f->out_end)
+            send(f->sock, frame, wire_put_fault(frame, WIRE_ERROR, &fault), MSG_NOSIGNAL | MSG_DONTWAIT);
+    }
+    /* If the ring were full (it cannot be) the pager would see the process end all the same. */
+    pool_ring_put(&f->pool->reports, &report);
+    pool_ring_notify(&f->pool->reports);
+    _exit(1);
+}
+
+/* Room in the reports ring for a whole frame of pages and an answer: it is made so that this is always true.
+ */
+static bool report_room(struct feeder *f)
+{
+    return pool_ring_space(&f->pool->reports) > WIRE_BATCH_MAX + 8;
+}
+
+static void loop(struct feeder *f, int life)
+{
+    for (;;) {
+        struct pollfd p[3] = {
+            {.fd = f->sock, .events = (short)((report_room(f) ? POLLIN : 0) | (f->out_end ? POLLOUT : 0))},
+            {.fd = f->closing || !feeder_out_room(f) ? -1 : f->pool->orders.event_fd, .events = POLLIN},
+            {.fd = life, .events = 0},
+        };
+
+        if (poll(p, 3, -1) < 0) {
+            if (errno == EINTR)
+                continue;
+            feeder_fail(f, FEEDER_LOST, FAILED_HERE, "poll: %s", strerror(errno));
+        }
+        if (p[2].revents)
+            _exit(0);
+        if (p[1].revents & POLLIN) {
+            pool_ring_clear(&f->pool->orders);
+            feeder_orders(f);
+            if (!feeder_out_room(f))
+                pool_ring_notify(&f->pool->orders); /* there may be more: look again when there is room */
+        }
+        flush(f);
+        if (f->closing && f->out_end == 0) {
+            shutdown(f->sock, SHUT_WR);
+            _exit(0);
+        }
+        if (p[0].revents & (POLLIN | POLLHUP | POLLERR))
+            feeder_read(f);
+    }
+}
+
+static void feeder_main(const struct feeder_config *config, int life)
+{
+    static struct feeder feeder;
+    struct feeder *f = &feeder;
+    const char *what;
+    char why[POOL_TEXT_SIZE];
+    int keep[4];
+
+    /* The terminal's signals are the pager's to judge: it may refuse to leave a guest without its pages. */
+    signal(SIGINT, SIG_IGN);
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    f->pool = config->pool;
+    f->sock = -1;
+    f->out = malloc(FEEDER_OUT);
+    f->free_slots = calloc(config->pool->slots, sizeof(*f->free_slots));
+    if (!f->out || !f->free_slots)
+        feeder_fail(f, WIRE_ERROR_INTERNAL, FAILED_HERE, "out of memory");
+    while (f->n_free < config->pool->slots) {
+        f->free_slots[f->n_free] = config->pool->slots - 1 - f->n_free;
+        f->n_free++;
+    }
+    f->hello.version = WIRE_VERSION;
+    f->hello.role = WIRE_RECEIVER;
+    f->hello.page_shift = WIRE_PAGE_SHIFT;
+    f->hello.credit_max = config->pool->slots;
+    memcpy(f->hello.token, config->token, TOKEN_SIZE);
+    frame_reader_init(&f->reader, WIRE_RECEIVER);
+
+    f->sock = net_dial(config->connect, config->dial_timeout_ms, why, sizeof(why));
+    if (f->sock < 0)
+        feeder_fail(f, FEEDER_NO_DIAL, FAILED_HERE, "%s", why);
+    keep[0] = f->sock;
+    keep[1] = config->pool->orders.event_fd;
+    keep[2] = config->pool->reports.event_fd;
+    keep[3] = life;
+    if (feeder_sandbox_enter(keep, 4, config->uid, config->empty_dir, &what))
+        feeder_fail(f, FEEDER_SANDBOX, FAILED_HERE, "%s: %s", what, strerror(errno));
+    loop(f, life);
+}
+
+pid_t feeder_start(const struct feeder_config *config, int *life_fd)
+{
+    int life[2];
+    pid_t pid;
+
+    if (pipe2(life, O_CLOEXEC))
+        return -errno;
+    pid = fork();
+    if (pid == 0) {
+        close(life[1]);
+        feeder_main(config, life[0]);
+        _exit(1);
+    }
+    close(life[0]);
+    if (pid < 0) {
+        pid = -errno;
+        close(life[1]);
+        return pid;
+    }
+    *life_fd = life[1];
+    return pid;
+}

@@ -1,0 +1,146 @@
+/* The pager's orders, turned into frames. Orders of one kind that come together share a frame. */
+#include "feeder_state.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "wire/bytes.h"
+
+/* A frame under construction at the end of the output. */
+struct gather {
+    uint32_t order; /* 0: none */
+    uint32_t n;
+};
+
+static void finish(struct feeder *f, struct gather *g)
+{
+    switch (g->order) {
+    case ORDER_RUN:
+        f->out_end += wire_finish_set(feeder_out(f), g->n);
+        break;
+    case ORDER_ASK:
+        f->out_end += wire_finish_gfns(feeder_out(f), WIRE_REQUEST, g->n, 0);
+        break;
+    case ORDER_ASK_AGAIN:
+        f->out_end += wire_finish_gfns(feeder_out(f), WIRE_REQUEST, g->n, WIRE_REQUEST_RESEND);
+        break;
+    case ORDER_DROP:
+        f->out_end += wire_finish_gfns(feeder_out(f), WIRE_DROP, g->n, 0);
+        break;
+    }
+    g->order = 0;
+    g->n = 0;
+}
+
+static void add(struct feeder *f, struct gather *g, const struct pool_descriptor *order)
+{
+    uint32_t most = order->type == ORDER_RUN ? WIRE_RUNS_MAX : WIRE_GFNS_MAX;
+
+    if (g->order != order->type || g->n == most)
+        finish(f, g);
+    g->order = order->type;
+    if (order->type == ORDER_RUN)
+        wire_add_pair(feeder_out(f), g->n++, order->value[0], order->value[1]);
+    else
+        wire_add_gfn(feeder_out(f), g->n++, order->value[0]);
+}
+
+static void announce_credit(struct feeder *f)
+{
+    bool useful = f->state == WIRE_IN_ACTIVE || f->state == WIRE_IN_VERIFY;
+
+    if (!f->credit_open || !f->credit_due || !useful)
+        return;
+    f->out_end += wire_put_words(feeder_out(f), WIRE_CREDIT, f->credit_due, 0);
+    f->credit_due = 0;
+}
+
+static void start(struct feeder *f, const struct pool_descriptor *order)
+{
+    put_u64(f->hello.uuid, order->value[0]);
+    put_u64(f->hello.uuid + 8, order->value[1]);
+    f->hello.offered = order->value[2];
+    f->hello.required = order->value[3];
+    f->out_end += wire_put_hello(feeder_out(f), &f->hello);
+}
+
+static void complete(struct feeder *f, const struct pool_descriptor *order)
+{
+    const struct wire_complete counts = {
+        .set = order->value[0],
+        .installed = order->value[1],
+        .dropped = order->value[2],
+        .replaced = order->value[3],
+        .guest_faults = order->value[4],
+        .foreign_requests = order->value[5],
+    };
+
+    f->out_end += wire_put_complete(feeder_out(f), &counts);
+    f->state = WIRE_IN_COMPLETE;
+}
+
+static void execute(struct feeder *f, struct gather *g, const struct pool_descriptor *order)
+{
+    struct wire_fault fault;
+
+    switch (order->type) {
+    case ORDER_RUN:
+    case ORDER_ASK:
+    case ORDER_ASK_AGAIN:
+    case ORDER_DROP:
+        add(f, g, order);
+        return;
+    case ORDER_SLOT:
+        /* Does not end a frame under construction: credit goes out at the end. */
+        f->free_slots[f->n_free++] = order->slot;
+        f->credit_due++;
+        return;
+    }
+    finish(f, g);
+    switch (order->type) {
+    case ORDER_START:
+        start(f, order);
+        break;
+    case ORDER_SET_END:
+        f->out_end += wire_put_pair(feeder_out(f), WIRE_SET_END, order->value[0], order->value[1]);
+        break;
+    case ORDER_GO:
+        f->credit_open = true;
+        f->credit_due = f->n_free;
+        announce_credit(f);
+        break;
+    case ORDER_VERIFY:
+        f->out_end += wire_put_words(feeder_out(f), WIRE_VERIFY, 0, 0);
+        f->state = WIRE_IN_VERIFY;
+        break;
+    case ORDER_COMPLETE:
+        complete(f, order);
+        break;
+    case ORDER_GONE:
+        f->out_end += wire_put_words(feeder_out(f), WIRE_GONE, (uint32_t)order->value[0], 0);
+        f->closing = true;
+        break;
+    case ORDER_ERROR:
+        wire_fault_set(&fault, (uint32_t)order->value[0], "the receiver gave up: %s",
+                       wire_code_name((unsigned)order->value[0]));
+        f->out_end += wire_put_fault(feeder_out(f), WIRE_ERROR, &fault);
+        f->closing = true;
+        break;
+    }
+}
+
+void feeder_orders(struct feeder *f)
+{
+    struct pool_descriptor order;
+    struct gather g = {0};
+
+    while (!f->closing && feeder_out_room(f)) {
+        int rc = pool_ring_take(&f->pool->orders, &order);
+
+        if (rc <= 0)
+            break;
+        execute(f, &g, &order);
+    }
+    finish(f, &g);
+    announce_credit(f);
+}

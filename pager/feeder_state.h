@@ -1,0 +1,49 @@
+/* What the parts of the feeder share. */
+#ifndef XENPAGING_PC_FEEDER_STATE_H
+#define XENPAGING_PC_FEEDER_STATE_H
+
+#include "feeder.h"
+#include "wire/frame_reader.h"
+
+#define FEEDER_OUT (2u * (WIRE_HEAD_SIZE + WIRE_CONTROL_MAX))
+
+struct feeder {
+    struct pool *pool;
+    int sock;
+    enum wire_state state;
+    struct wire_hello hello; /* as sent */
+    uint64_t features;
+    bool credit_open; /* ORDER_GO came */
+    bool closing;     /* nothing but flushing the output is left */
+    struct frame_reader reader;
+
+    /* Slots that are ours and free: as many as there is credit open, once it is. */
+    uint32_t *free_slots;
+    uint32_t n_free;
+    uint32_t credit_due; /* slots that came back and are not announced yet */
+
+    /* The PAGES frame whose data is coming in. */
+    uint32_t pages, pages_done;
+    size_t page_bytes; /* of the current page */
+    uint32_t page_slot[WIRE_BATCH_MAX];
+
+    uint8_t *out;
+    size_t out_start, out_end;
+    uint64_t compared;
+};
+
+/* Tell the pager why this ends (who: FAILED_BY_*), and end. Never returns. */
+void feeder_fail(struct feeder *f, uint32_t code, uint32_t who, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5), noreturn));
+
+/* Room for whatever one more order may lead to. */
+bool feeder_out_room(const struct feeder *f);
+uint8_t *feeder_out(struct feeder *f);
+
+/* Read what there is on the socket and hand pages and answers to the pager. */
+void feeder_read(struct feeder *f);
+
+/* Take the pager's orders and turn them into frames. */
+void feeder_orders(struct feeder *f);
+
+#endif

@@ -1,0 +1,146 @@
+#include "session_run.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "daemon.h"
+#include "log.h"
+
+uint64_t monotonic_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static json_t *uuid_json(const uint8_t *u)
+{
+    return json_sprintf("%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1],
+                        u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14],
+                        u[15]);
+}
+
+static json_t *render(void *data)
+{
+    struct session_run *run = data;
+    json_t *report = json_object(), *seen = json_array(), *at = json_object();
+
+    if (!report)
+        return NULL;
+    run->loops = ev_iteration(run->loop);
+    json_object_set_new(report, "role", json_string(run->role));
+    json_object_set_new(report, "domain", json_string(run->domain));
+    json_object_set_new(report, "domid", json_integer(run->be->domid));
+    json_object_set_new(report, "uuid", uuid_json(run->uuid));
+    json_object_set_new(report, "pid", json_integer(getpid()));
+    json_object_set_new(report, "state", json_string(session_state_name(run->state)));
+    json_object_set_new(report, "reason", run->reason[0] ? json_string(run->reason) : json_null());
+    for (unsigned int i = 0; i < SESSION_STATES; i++) {
+        const char *name = session_state_name((enum session_state)i);
+
+        if (!run->entered_ns[i])
+            continue;
+        json_array_append_new(seen, json_string(name));
+        json_object_set_new(at, name, json_real((double)(run->entered_ns[i] - run->started_ns) / 1e9));
+    }
+    json_object_set_new(report, "seen", seen);
+    json_object_set_new(report, "entered_s", at);
+    json_object_set_new(report, "started_at", json_real(run->started_at));
+    json_object_set_new(report, "elapsed_s", json_real((double)(monotonic_ns() - run->started_ns) / 1e9));
+    json_object_set_new(report, "event_loops", json_integer(run->loops));
+    if (session_final(run->state))
+        json_object_set_new(report, "exit_status", json_integer(run->exit_status));
+    run->details(run->data, report);
+    return report;
+}
+
+int session_run_start(struct session_run *run, const struct backend *be)
+{
+    char path[108], last[4096];
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    run->started_at = (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+    run->started_ns = monotonic_ns();
+    run->entered_ns[SESSION_SETUP] = run->started_ns;
+    run->state = SESSION_SETUP;
+    run->be = be;
+    snprintf(path, sizeof(path), "%s/%s-%u.sock", run->run_dir, run->role, be->domid);
+    snprintf(last, sizeof(last), "%s/%s-%u.last.json", run->run_dir, run->role, be->domid);
+    if (status_server_start(&run->status, run->loop, path, render, run)) {
+        if (errno == EADDRINUSE)
+            log_error("another '%s' session for domain %s (%u) is running; see xenpaging-pc status",
+                      run->role, run->domain, be->domid);
+        else
+            log_error("status socket %s: %s", path, strerror(errno));
+        return -1;
+    }
+    unlink(last);
+    return 0;
+}
+
+void session_run_enter(struct session_run *run, enum session_state state, const char *reason)
+{
+    if (state != run->state && !session_may(run->state, state)) {
+        log_error("internal: no way from %s to %s", session_state_name(run->state),
+                  session_state_name(state));
+        return;
+    }
+    run->state = state;
+    if (!run->entered_ns[state])
+        run->entered_ns[state] = monotonic_ns();
+    snprintf(run->reason, sizeof(run->reason), "%s", reason ? reason : "");
+    log_line(state == SESSION_FAILED || state == SESSION_PAUSED ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO,
+             "state %s%s%s", session_state_name(state), reason ? ": " : "", reason ? reason : "");
+    if (state == run->ready_at)
+        daemon_ready();
+    status_server_changed(&run->status);
+}
+
+void session_run_end(struct session_run *run, enum session_state state, int exit_status, const char *fmt, ...)
+{
+    char reason[256];
+    va_list ap;
+
+    if (session_final(run->state))
+        return;
+    va_start(ap, fmt);
+    vsnprintf(reason, sizeof(reason), fmt, ap);
+    va_end(ap);
+    run->exit_status = exit_status;
+    session_run_enter(run, state, reason);
+    ev_break(run->loop, EVBREAK_ALL);
+}
+
+static void write_json(const char *path, json_t *json)
+{
+    char fresh[4096];
+
+    snprintf(fresh, sizeof(fresh), "%s.%ld", path, (long)getpid());
+    if (json_dump_file(json, fresh, JSON_INDENT(2)) || rename(fresh, path)) {
+        log_error("cannot write %s: %s", path, strerror(errno));
+        unlink(fresh);
+    }
+}
+
+void session_run_finish(struct session_run *run)
+{
+    char last[4096];
+    json_t *report = render(run);
+
+    snprintf(last, sizeof(last), "%s/%s-%u.last.json", run->run_dir, run->role, run->be->domid);
+    if (report) {
+        write_json(last, report);
+        if (run->stats_file)
+            write_json(run->stats_file, report);
+    }
+    json_decref(report);
+    /* After the last words are there: who waited for them finds them when the socket goes. */
+    status_server_stop(&run->status);
+}

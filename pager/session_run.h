@@ -1,0 +1,51 @@
+/* What serve and receive have in common while they run: state, its history and reason, status socket, final
+ * figures. */
+#ifndef XENPAGING_PC_SESSION_RUN_H
+#define XENPAGING_PC_SESSION_RUN_H
+
+#include <ev.h>
+#include <jansson.h>
+#include <stdint.h>
+
+#include "backend.h"
+#include "core/session.h"
+#include "status_server.h"
+
+struct session_run {
+    struct ev_loop *loop;
+    const char *role;   /* "serve", "receive" */
+    const char *domain; /* as given on the command line */
+    const char *run_dir;
+    const char *stats_file; /* or NULL */
+    const struct backend *be;
+    uint8_t uuid[16];
+    enum session_state state;
+    enum session_state ready_at;         /* daemon_ready() is called there */
+    uint64_t entered_ns[SESSION_STATES]; /* monotonic; 0: never been there */
+    uint64_t started_ns;
+    double started_at; /* seconds since the epoch */
+    char reason[256];
+    int exit_status;
+    unsigned int loops; /* turns of the event loop, at the last report */
+    void (*details)(void *data, json_t *report);
+    void *data;
+    struct status_server status;
+};
+
+/* Now, in ns of CLOCK_MONOTONIC. */
+uint64_t monotonic_ns(void);
+
+/* Show the session under RUN_DIR/ROLE-DOMID.sock. 0, or -1 after logging why. */
+int session_run_start(struct session_run *run, const struct backend *be);
+
+/* Change state (the same state with another reason is fine), log it, tell who waits. reason may be NULL. */
+void session_run_enter(struct session_run *run, enum session_state state, const char *reason);
+
+/* Enter a final state, leave the event loop; session_run_finish() then writes the last words. */
+void session_run_end(struct session_run *run, enum session_state state, int exit_status, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* Write RUN_DIR/ROLE-DOMID.last.json and the stats file, close the socket. */
+void session_run_finish(struct session_run *run);
+
+#endif
