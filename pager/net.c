@@ -145,3 +145,12 @@ int net_dial(const char *where, int timeout_ms, char *why, size_t why_size)
         net_tune(fd);
     return fd;
 }
+
+void net_say_goodbye(int fd)
+{
+    char scrap[4096];
+
+    shutdown(fd, SHUT_WR);
+    for (int i = 0; i < 64 && recv(fd, scrap, sizeof(scrap), MSG_DONTWAIT) > 0; i++)
+        ;
+}

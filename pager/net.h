@@ -20,4 +20,10 @@ int net_dial(const char *where, int timeout_ms, char *why, size_t why_size);
  */
 void net_tune(int fd);
 
+/*
+ * Before close(): nothing more is sent, and what has come is thrown away, because unread bytes would make
+ * close() reset the connection and with it the last words on their way to the other end.
+ */
+void net_say_goodbye(int fd);
+
 #endif

@@ -39,8 +39,8 @@ int pool_create(struct pool *pool, uint32_t slots)
 
     if (slots == 0 || slots > POOL_SLOTS_MAX)
         return -EINVAL;
-    /* Every slot may be on its way at once, and there has to be room for words about the session besides. */
-    while (size < slots + 64)
+    /* Every slot may be on its way at once; requests and words about the session need room besides. */
+    while (size < 2 * slots + 256)
         size *= 2;
     ring_bytes = page_up(sizeof(struct pool_ring_shared) + size * sizeof(struct pool_descriptor));
     pool->bytes = 2 * ring_bytes + POOL_PAGE_SIZE + (size_t)slots * POOL_PAGE_SIZE;

@@ -1,0 +1,124 @@
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "commands.h"
+#include "exit_status.h"
+#include "receive.h"
+#include "session_options.h"
+
+enum { OPT_CONNECT = OPT_OWN, OPT_EVICT, OPT_VERIFY, OPT_PUSH, OPT_POOL_PAGES, OPT_FEEDER_UID };
+
+#define POOL_PAGES_DEFAULT 1024
+#define FEEDER_UID_DEFAULT 65534 /* nobody */
+
+static const char help[] =
+    "Usage: xenpaging-pc receive --domain DOMAIN --connect HOST:PORT --token-file FILE [OPTION...]\n\n"
+    "Makes the pages of DOMAIN, which is paused (xl restore -p), absent, and then brings them from "
+    "xenpaging-pc serve as\n"
+    "the guest touches them, and in the background. Once the session is active the guest may run (xl "
+    "unpause). Exits 0\n"
+    "when every page is there and serve has acknowledged it.\n\n"
+    "  --connect H:PORT   where xenpaging-pc serve listens\n"
+    "  --evict all        which pages to make absent: all that Xen lets go (default)\n"
+    "  --push WHEN        start of the background push: at-once (default), or on-fault: with the guest's "
+    "first fault\n"
+    "  --verify           check a hash of each page before it is installed\n"
+    "  --verify=full      bring everything while the guest is paused, then compare every page of both hosts\n"
+    "  --pool-pages N     pages that may be on their way at a time (64 to 65536, default 1024)\n"
+    "  --feeder-uid N     user that the process which talks to the network becomes (default 65534)\n";
+
+static int number(const char *text, unsigned long min, unsigned long max, uint32_t *value)
+{
+    char *end;
+    unsigned long v;
+
+    errno = 0;
+    v = strtoul(text, &end, 10);
+    if (errno || end == text || *end || text[0] == '-' || v < min || v > max)
+        return -1;
+    *value = (uint32_t)v;
+    return 0;
+}
+
+static int take(struct receive_options *receive, const struct session_options *session, int option,
+                const char *argument)
+{
+    uint32_t value = 0;
+
+    switch (option) {
+    case OPT_CONNECT:
+        receive->connect = argument;
+        return 0;
+    case OPT_EVICT:
+        if (strcmp(argument, "all") == 0)
+            return 0;
+        return session_options_usage(session, "--evict knows 'all', not '%s'", argument);
+    case OPT_VERIFY:
+        if (argument && strcmp(argument, "full") != 0 && strcmp(argument, "hash") != 0)
+            return session_options_usage(session, "--verify knows 'hash' and 'full', not '%s'", argument);
+        receive->verify = argument && strcmp(argument, "full") == 0 ? VERIFY_FULL : VERIFY_HASH;
+        return 0;
+    case OPT_PUSH:
+        receive->push_on_fault = strcmp(argument, "on-fault") == 0;
+        if (receive->push_on_fault || strcmp(argument, "at-once") == 0)
+            return 0;
+        return session_options_usage(session, "--push knows 'at-once' and 'on-fault', not '%s'", argument);
+    case OPT_POOL_PAGES:
+        if (number(argument, 64, POOL_SLOTS_MAX, &receive->slots))
+            return session_options_usage(session, "--pool-pages takes 64 to %u, not '%s'", POOL_SLOTS_MAX,
+                                         argument);
+        return 0;
+    case OPT_FEEDER_UID:
+        if (number(argument, 1, 0x7fffffff, &value))
+            return session_options_usage(
+                session, "--feeder-uid takes the number of a user that is not root, not '%s'", argument);
+        receive->feeder_uid = value;
+        return 0;
+    default:
+        return session_options_usage(session, "see");
+    }
+}
+
+int cmd_receive(int argc, char **argv)
+{
+    static const struct option table[] = {{"connect", required_argument, NULL, OPT_CONNECT},
+                                          {"evict", required_argument, NULL, OPT_EVICT},
+                                          {"verify", optional_argument, NULL, OPT_VERIFY},
+                                          {"push", required_argument, NULL, OPT_PUSH},
+                                          {"pool-pages", required_argument, NULL, OPT_POOL_PAGES},
+                                          {"feeder-uid", required_argument, NULL, OPT_FEEDER_UID},
+                                          SESSION_OPTIONS,
+                                          {0}};
+    struct receive_options receive = {
+        .open = backend_xen_open, .slots = POOL_PAGES_DEFAULT, .feeder_uid = FEEDER_UID_DEFAULT};
+    struct session_options session;
+    int option, rc;
+
+    session_options_init(&session, "receive");
+    while ((option = getopt_long(argc, argv, "h", table, NULL)) != -1) {
+        if (option == OPT_HELP || option == 'h') {
+            printf("%s%s", help, session_options_help);
+            return EXIT_DONE;
+        }
+        if (session_options_take(&session, option, optarg))
+            continue;
+        rc = take(&receive, &session, option, optarg);
+        if (rc)
+            return rc;
+    }
+    if (!receive.connect)
+        return session_options_usage(&session, "where is serve? (--connect HOST:PORT)");
+    rc = session_options_finish(&session, argc - optind, argv + optind);
+    if (rc)
+        return rc;
+    receive.domain = session.domain;
+    receive.run_dir = session.run_dir;
+    receive.stats_file = session.stats_file;
+    receive.empty_dir = session.empty_dir;
+    memcpy(receive.token, session.token, sizeof(receive.token));
+    rc = receive_run(&receive);
+    daemon_leave(&session.daemon);
+    return rc;
+}

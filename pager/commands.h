@@ -1,0 +1,14 @@
+/* The sub-commands. Each gets its own argv (argv[0] is its name) and returns an exit status. */
+#ifndef XENPAGING_PC_COMMANDS_H
+#define XENPAGING_PC_COMMANDS_H
+
+#ifndef XENPAGING_PC_VERSION
+#define XENPAGING_PC_VERSION "0.1"
+#endif
+
+int cmd_serve(int argc, char **argv);
+int cmd_receive(int argc, char **argv);
+int cmd_probe(int argc, char **argv);
+int cmd_status(int argc, char **argv);
+
+#endif

@@ -1,0 +1,336 @@
+#include "receive.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "exit_status.h"
+#include "feeder.h"
+#include "log.h"
+#include "wire/bytes.h"
+#include "wire/wire.h"
+
+#define DIAL_TIMEOUT_MS 30000
+
+static void on_ring(struct ev_loop *loop, ev_io *w, int events)
+{
+    struct receiver *r = w->data;
+    int rc = r->be->ops->ack_event(r->be);
+
+    (void)loop;
+    (void)events;
+    if (rc && rc != -EAGAIN)
+        log_error("event channel: %s", strerror(-rc));
+    receive_ring(r);
+}
+
+static void on_reports(struct ev_loop *loop, ev_io *w, int events)
+{
+    (void)loop;
+    (void)events;
+    receive_reports(w->data, false);
+}
+
+static void on_life(struct ev_loop *loop, ev_io *w, int events)
+{
+    struct receiver *r = w->data;
+
+    (void)loop;
+    (void)events;
+    r->be->ops->ack_life(r->be);
+    receive_domain_event(r);
+}
+
+static void on_child(struct ev_loop *loop, ev_child *w, int events)
+{
+    struct receiver *r = w->data;
+    char text[64];
+
+    (void)events;
+    ev_child_stop(loop, w);
+    /* What it reported before it ended counts. */
+    receive_reports(r, true);
+    r->feeder_alive = false;
+    r->feeder_reaped = true;
+    if (WIFSIGNALED(w->rstatus))
+        snprintf(text, sizeof(text), "the feeder died of signal %d%s", WTERMSIG(w->rstatus),
+                 WTERMSIG(w->rstatus) == SIGSYS ? " (a forbidden system call)" : "");
+    else
+        snprintf(text, sizeof(text), "the feeder ended with status %d", WEXITSTATUS(w->rstatus));
+    if (!r->feeder_told_why)
+        receive_feeder_lost(r, FEEDER_LOST, 0, text);
+}
+
+static void on_idle(struct ev_loop *loop, ev_idle *w, int events)
+{
+    (void)loop;
+    (void)events;
+    receive_mark_step(w->data);
+}
+
+static void on_retry(struct ev_loop *loop, ev_timer *w, int events)
+{
+    (void)loop;
+    (void)events;
+    receive_retry(w->data);
+}
+
+static void on_leave(struct ev_loop *loop, ev_timer *w, int events)
+{
+    (void)loop;
+    (void)events;
+    receive_leave(w->data);
+}
+
+static void on_signal(struct ev_loop *loop, ev_signal *w, int events)
+{
+    struct receiver *r = w->data;
+    uint64_t absent = pagein_outstanding(&r->pages);
+
+    (void)loop;
+    (void)events;
+    if (w->signum == SIGHUP) {
+        log_reopen();
+        return;
+    }
+    switch (r->run.state) {
+    case SESSION_SETUP:
+    case SESSION_LISTEN:
+    case SESSION_DEVICE:
+        receive_give_up(r, EXIT_FAILED, "given up on signal %d; the source is intact", w->signum);
+        break;
+    default:
+        r->sigterm_refused++;
+        log_warning("signal %d refused: %llu pages of domain %u are absent, and without this process the "
+                    "guest stops for ever at "
+                    "the first it touches. To end both, destroy the domain: xl destroy %u",
+                    w->signum, (unsigned long long)absent, r->be->domid, r->be->domid);
+    }
+}
+
+static void watch_signals(struct receiver *r)
+{
+    ev_signal_init(&r->on_term, on_signal, SIGTERM);
+    ev_signal_init(&r->on_int, on_signal, SIGINT);
+    ev_signal_init(&r->on_hup, on_signal, SIGHUP);
+    r->on_term.data = r->on_int.data = r->on_hup.data = r;
+    ev_signal_start(r->run.loop, &r->on_term);
+    ev_signal_start(r->run.loop, &r->on_int);
+    ev_signal_start(r->run.loop, &r->on_hup);
+}
+
+static void watch_all(struct receiver *r)
+{
+    ev_io_init(&r->ring_io, on_ring, r->be->ops->event_fd(r->be), EV_READ);
+    ev_io_init(&r->reports_io, on_reports, r->pool.reports.event_fd, EV_READ);
+    ev_io_init(&r->life_io, on_life, r->be->ops->life_fd(r->be), EV_READ);
+    ev_child_init(&r->child, on_child, r->feeder, 0);
+    ev_idle_init(&r->idle, on_idle);
+    ev_timer_init(&r->retry, on_retry, 0., 0.);
+    ev_timer_init(&r->leave, on_leave, 0., 0.);
+    r->ring_io.data = r->reports_io.data = r->life_io.data = r;
+    r->child.data = r->idle.data = r->retry.data = r->leave.data = r;
+    /* A waiting vcpu comes before pages that arrive in the background. */
+    ev_set_priority(&r->ring_io, EV_MAXPRI);
+    ev_io_start(r->run.loop, &r->reports_io);
+    ev_io_start(r->run.loop, &r->life_io);
+    ev_child_start(r->run.loop, &r->child);
+}
+
+/* A pager that is swapped out or killed for memory stops its guest. Both are best effort: tests run without
+ * the right. */
+static void stay_in_memory(void)
+{
+    int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+    if (fd < 0 || write(fd, "-1000", 5) != 5)
+        log_debug("oom_score_adj: %s", strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    if (mlockall(MCL_CURRENT | MCL_FUTURE))
+        log_warning("mlockall: %s: this pager may be paged out itself", strerror(errno));
+}
+
+static int check_domain(struct receiver *r)
+{
+    int rc = r->be->ops->info(r->be, &r->domain);
+
+    if (rc) {
+        log_error("domain %s: %s", r->options->domain, strerror(-rc));
+        return EXIT_FAILED;
+    }
+    if (!r->domain.exists || r->domain.dying) {
+        log_error("domain %s is not there any more", r->options->domain);
+        return EXIT_FAILED;
+    }
+    if (!r->domain.hvm || !r->domain.hap) {
+        log_error("domain %s (%u) is not an HVM or PVH guest with HAP: its memory cannot be paged",
+                  r->options->domain, r->be->domid);
+        return EXIT_UNFIT;
+    }
+    if (!r->domain.paused) {
+        log_error("domain %s (%u) is running: what it has written since would be lost. Restore it with xl "
+                  "restore -p, and "
+                  "unpause it when this session is active",
+                  r->options->domain, r->be->domid);
+        return EXIT_FAILED;
+    }
+    memcpy(r->run.uuid, r->domain.uuid, sizeof(r->run.uuid));
+    return 0;
+}
+
+static int open_domain(struct receiver *r)
+{
+    char why[256];
+    int rc;
+
+    r->be = r->options->open(r->options->domain, why, sizeof(why));
+    if (!r->be) {
+        log_error("%s", why);
+        return EXIT_FAILED;
+    }
+    rc = check_domain(r);
+    if (rc)
+        return rc;
+    return session_run_start(&r->run, r->be) ? EXIT_FAILED : 0;
+}
+
+/* Everything that a page needs on its way from wake-up to guest is allocated here. */
+static int prepare_memory(struct receiver *r)
+{
+    int rc = pool_create(&r->pool, r->options->slots);
+
+    if (rc) {
+        log_error("page pool of %u pages: %s", r->options->slots, strerror(-rc));
+        return -1;
+    }
+    r->slot_held = calloc(r->pool.slots, 1);
+    r->held = calloc(r->pool.slots, sizeof(*r->held));
+    r->scratch = aligned_alloc(POOL_PAGE_SIZE, POOL_PAGE_SIZE);
+    if (!r->slot_held || !r->held || !r->scratch) {
+        log_error("out of memory");
+        return -1;
+    }
+    return 0;
+}
+
+static int start_feeder(struct receiver *r)
+{
+    struct feeder_config config = {
+        .connect = r->options->connect,
+        .dial_timeout_ms = DIAL_TIMEOUT_MS,
+        .uid = r->options->feeder_uid,
+        .empty_dir = r->options->empty_dir,
+        .pool = &r->pool,
+    };
+
+    memcpy(config.token, r->options->token, sizeof(config.token));
+    r->feeder = feeder_start(&config, &r->life_fd);
+    explicit_bzero(config.token, sizeof(config.token));
+    if (r->feeder < 0) {
+        log_error("cannot start the feeder: %s", strerror(-r->feeder));
+        return -1;
+    }
+    r->feeder_alive = true;
+    return 0;
+}
+
+static void introduce(struct receiver *r)
+{
+    struct pool_descriptor order = {.type = ORDER_START};
+    uint64_t features = r->options->verify == VERIFY_HASH   ? WIRE_FEATURE_HASH
+                        : r->options->verify == VERIFY_FULL ? WIRE_FEATURE_HASH | WIRE_FEATURE_VERIFY
+                                                            : 0;
+
+    order.value[0] = get_u64(r->run.uuid);
+    order.value[1] = get_u64(r->run.uuid + 8);
+    order.value[2] = features;
+    order.value[3] = features;
+    pool_ring_put(&r->pool.orders, &order);
+    pool_ring_notify(&r->pool.orders);
+}
+
+/* Last words (GONE, ERROR) get two seconds to go out. */
+static void end_feeder(struct receiver *r)
+{
+    struct pollfd p = {.events = POLLIN};
+    int status;
+
+    if (r->feeder > 0 && r->feeder_reaped == false) {
+        p.fd = (int)syscall(SYS_pidfd_open, r->feeder, 0);
+        if (!r->last_order || p.fd < 0 || poll(&p, 1, 2000) <= 0)
+            kill(r->feeder, SIGKILL);
+        if (p.fd >= 0)
+            close(p.fd);
+        waitpid(r->feeder, &status, 0);
+    }
+    if (r->life_fd >= 0)
+        close(r->life_fd);
+}
+
+static void clean_up(struct receiver *r)
+{
+    end_feeder(r);
+    if (r->be)
+        r->be->ops->close(r->be);
+    pool_destroy(&r->pool);
+    pagein_free(&r->pages);
+    gfn_bitmap_free(&r->populated);
+    gfn_bitmap_free(&r->special);
+    gfn_bitmap_free(&r->unsent);
+    free(r->slot_held);
+    free(r->held);
+    free(r->scratch);
+    free(r);
+}
+
+int receive_run(const struct receive_options *options)
+{
+    struct receiver *r = calloc(1, sizeof(*r));
+    int rc = EXIT_FAILED;
+
+    if (!r) {
+        log_error("out of memory");
+        return EXIT_FAILED;
+    }
+    r->options = options;
+    r->life_fd = -1;
+    r->retry_ms = 10;
+    r->run = (struct session_run){
+        .role = "receive",
+        .domain = options->domain,
+        .run_dir = options->run_dir,
+        .stats_file = options->stats_file,
+        .ready_at = SESSION_ACTIVE,
+        .details = receive_details,
+        .data = r,
+        .exit_status = EXIT_FAILED,
+        .loop = ev_default_loop(EVFLAG_AUTO),
+    };
+    /* The feeder is forked before the loop has watchers and before any Xen handle is open. */
+    if (prepare_memory(r) || start_feeder(r))
+        goto out;
+    rc = open_domain(r);
+    if (rc)
+        goto out;
+    watch_signals(r);
+    watch_all(r);
+    session_run_enter(&r->run, SESSION_LISTEN, NULL);
+    introduce(r);
+    stay_in_memory();
+    if (!session_final(r->run.state))
+        ev_run(r->run.loop, 0);
+    rc = r->run.exit_status;
+    session_run_finish(&r->run);
+out:
+    clean_up(r);
+    return rc;
+}

@@ -1,0 +1,145 @@
+/*
+ * The pager of `receive`: it has the Xen handles and never sees the network. It drains the paging ring, asks
+ * the feeder for what the guest waits for, and installs what arrives in the pool.
+ */
+#ifndef XENPAGING_PC_RECEIVE_H
+#define XENPAGING_PC_RECEIVE_H
+
+#include <ev.h>
+#include <sys/types.h>
+
+#include "backend.h"
+#include "core/gfn_bitmap.h"
+#include "core/pagein.h"
+#include "core/run_hash.h"
+#include "pool.h"
+#include "session_run.h"
+
+enum receive_verify { VERIFY_NONE, VERIFY_HASH, VERIFY_FULL };
+
+struct receive_options {
+    const char *domain;
+    const char *connect;
+    const char *run_dir;
+    const char *stats_file;
+    const char *empty_dir;
+    enum receive_verify verify;
+    bool push_on_fault; /* the background push starts with the first fault of a guest vcpu */
+    uint32_t slots;
+    uid_t feeder_uid;
+    uint8_t token[32];
+    /* How to open the domain: backend_xen_open, or the tests' fake. */
+    struct backend *(*open)(const char *domain, char *why, size_t why_size);
+};
+
+/* An arrived page that could not be installed yet. */
+struct receive_held {
+    uint64_t gfn;
+    uint64_t hash;
+    uint32_t slot;
+};
+
+struct receiver {
+    const struct receive_options *options;
+    struct session_run run;
+    struct backend *be;
+    struct backend_domain domain;
+
+    struct pool pool;
+    uint8_t *slot_held; /* by slot: we have it, the feeder may not name it */
+    pid_t feeder;
+    int life_fd;
+    bool feeder_alive;
+    bool feeder_reaped;
+    bool feeder_told_why;
+    bool last_order;  /* GONE or ERROR was sent: the feeder ends by itself */
+    bool peer_active; /* serve has acknowledged the set and is still there */
+    uint64_t features;
+
+    /* Marking. */
+    enum { WORK_NONE, WORK_SCAN, WORK_MARK, WORK_SEND } work;
+    uint64_t work_gfn;
+    uint64_t max_gfn;
+    uint64_t populated_count;
+    uint64_t special_count;
+    uint64_t refused; /* pages Xen did not let go */
+    uint64_t refused_after_nominate;
+    struct gfn_bitmap populated;
+    struct gfn_bitmap special;
+    struct run_hash set_hash;
+    bool attached;
+    bool our_pause;
+    bool went; /* ORDER_GO sent */
+
+    struct pagein pages;
+    struct gfn_bitmap unsent; /* gfns whose ORDER_ASK did not fit into the ring of orders */
+    uint64_t n_unsent;
+    uint64_t drops_not_told;
+
+    struct receive_held *held; /* queue of pool.slots entries */
+    uint32_t held_head, n_held;
+    unsigned int retry_ms;
+    uint64_t retries;
+    int last_load_error;
+
+    bool verifying, verified;
+    struct {
+        uint64_t compared, differing_pages, differing_bytes, not_in_set, not_in_set_differing, missing,
+            unmapped;
+        uint64_t first_gfns[16];
+    } full;
+    uint64_t stray_pages; /* not in the set: discarded */
+
+    bool complete_sent;
+    uint64_t serve_sent, serve_resent;
+    uint64_t asked_rounds; /* wake-ups in which something was asked for: round trips */
+    uint64_t bytes;
+    uint64_t sigterm_refused;
+
+    ev_io ring_io, reports_io, life_io;
+    ev_child child;
+    ev_idle idle;
+    ev_timer retry, leave;
+    ev_signal on_term, on_int, on_hup;
+    uint8_t *scratch; /* one page: what is hashed is what is installed */
+};
+
+/* Run a session to its end. Returns the exit status. */
+int receive_run(const struct receive_options *options);
+
+/* receive_mark.c: scan, evict and announce, in pieces, from the idle watcher. */
+void receive_mark_start(struct receiver *r);
+void receive_mark_step(struct receiver *r);
+
+/* receive_link.c */
+void receive_order(struct receiver *r, uint32_t type, uint64_t a, uint64_t b);
+void receive_ask(struct receiver *r, uint64_t gfn, bool again);
+void receive_tell_dropped(struct receiver *r, uint64_t gfn);
+void receive_free_slot(struct receiver *r, uint32_t slot);
+void receive_go(struct receiver *r);
+/* Take the feeder's reports; all of them, or a bounded number after which it wakes itself. */
+void receive_reports(struct receiver *r, bool all);
+void receive_feeder_lost(struct receiver *r, uint32_t code, uint32_t who, const char *text);
+
+/* receive_pages.c */
+void receive_ring(struct receiver *r);
+void receive_page(struct receiver *r, uint32_t slot, uint64_t gfn, uint64_t hash, uint64_t flags);
+void receive_retry(struct receiver *r);
+
+/* receive_verify.c */
+void receive_compare(struct receiver *r, uint32_t slot, uint64_t gfn);
+void receive_verified(struct receiver *r);
+
+/* receive_end.c */
+void receive_check_complete(struct receiver *r);
+void receive_acknowledged(struct receiver *r);
+void receive_domain_event(struct receiver *r);
+void receive_leave(struct receiver *r);
+/* Before the guest could run: give up, the source is intact. */
+void receive_give_up(struct receiver *r, int exit_status, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* receive_report.c */
+void receive_details(void *data, json_t *report);
+
+#endif

@@ -1,0 +1,187 @@
+/* The ends of a session: complete, given up before the guest could run, guest gone. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "exit_status.h"
+#include "log.h"
+#include "receive.h"
+#include "wire/wire.h"
+
+#define LEAVE_RETRY_S 0.05
+
+static bool full_compare_failed(const struct receiver *r)
+{
+    uint64_t compared_in_set = r->full.compared - r->full.not_in_set;
+
+    return r->verified &&
+           (r->full.differing_pages || r->full.unmapped || compared_in_set != r->pages.counts.installed);
+}
+
+static void send_complete(struct receiver *r)
+{
+    const struct pagein_counts *c = &r->pages.counts;
+    struct pool_descriptor order = {
+        .type = ORDER_COMPLETE,
+        .value = {c->set, c->installed, c->dropped, c->replaced, c->guest_faults, c->entries_foreign},
+    };
+
+    r->complete_sent = true;
+    pool_ring_put(&r->pool.orders, &order);
+    pool_ring_notify(&r->pool.orders);
+}
+
+void receive_check_complete(struct receiver *r)
+{
+    uint64_t left = pagein_outstanding(&r->pages);
+
+    if (r->run.state != SESSION_ACTIVE && r->run.state != SESSION_PAUSED)
+        return;
+    if (left && left == r->pages.bad && r->run.state == SESSION_ACTIVE) {
+        /* Every other page is here. The guest keeps its pager: what it never touches of the rest does no
+         * harm. */
+        receive_order(r, ORDER_ERROR, WIRE_ERROR_VERIFY, 0);
+        r->feeder_told_why = true;
+        r->peer_active = false;
+        r->run.exit_status = EXIT_WRONG;
+        session_run_enter(&r->run, SESSION_PAUSED,
+                          "verify: pages came twice with contents that do not match their hash");
+        if (r->our_pause)
+            session_run_end(&r->run, SESSION_FAILED, EXIT_WRONG, "verify: pages with wrong contents");
+        return;
+    }
+    if (left)
+        return;
+    if (r->options->verify == VERIFY_FULL && !r->verified && r->peer_active) {
+        if (!r->verifying) {
+            r->verifying = true;
+            receive_go(r);
+            receive_order(r, ORDER_VERIFY, 0, 0);
+        }
+        return;
+    }
+    if (full_compare_failed(r)) {
+        receive_order(r, ORDER_ERROR, WIRE_ERROR_VERIFY, 0);
+        session_run_end(
+            &r->run, SESSION_FAILED, EXIT_WRONG,
+            "verify: of %llu pages of the set %llu compared, %llu differ, %llu could not be mapped",
+            (unsigned long long)r->pages.counts.installed,
+            (unsigned long long)(r->full.compared - r->full.not_in_set),
+            (unsigned long long)r->full.differing_pages, (unsigned long long)r->full.unmapped);
+        return;
+    }
+    if (r->peer_active) {
+        session_run_enter(&r->run, SESSION_DRAIN, NULL);
+        send_complete(r);
+    } else {
+        session_run_enter(&r->run, SESSION_DRAIN, "every page is here; serve could not be told");
+        r->run.exit_status = EXIT_UNACKED;
+        receive_leave(r);
+    }
+}
+
+void receive_acknowledged(struct receiver *r)
+{
+    r->peer_active = false;
+    r->run.exit_status = EXIT_DONE;
+    receive_leave(r);
+}
+
+/*
+ * Leave the ring of a domain that is whole. Paused meanwhile: a vcpu that faulted just before its page came
+ * may still be on its way to put an entry, and one that is put when the ring is gone is never answered.
+ */
+void receive_leave(struct receiver *r)
+{
+    bool held = r->be->ops->pause(r->be) == 0;
+    int rc;
+
+    if (session_final(r->run.state))
+        return;
+    receive_ring(r);
+    rc = r->be->ops->detach(r->be);
+    if (held)
+        r->be->ops->unpause(r->be);
+    if (rc == -EBUSY) {
+        /* vcpus sleep in Xen for a slot of the ring; answered now, they will have gone in a moment. */
+        ev_timer_set(&r->leave, LEAVE_RETRY_S, 0.);
+        ev_timer_start(r->run.loop, &r->leave);
+        return;
+    }
+    if (rc) {
+        receive_domain_event(r);
+        if (session_final(r->run.state))
+            return;
+        log_warning("paging of domain %u could not be disabled: %s", r->be->domid, strerror(-rc));
+    }
+    r->attached = false;
+    ev_io_stop(r->run.loop, &r->ring_io);
+    if (r->our_pause) {
+        r->our_pause = false;
+        r->be->ops->unpause(r->be);
+    }
+    if (r->run.exit_status == EXIT_DONE)
+        session_run_end(&r->run, SESSION_COMPLETED, EXIT_DONE, "all pages are here, serve has acknowledged");
+    else
+        session_run_end(&r->run, SESSION_COMPLETED, EXIT_UNACKED,
+                        "all pages are here, serve has not acknowledged");
+}
+
+void receive_domain_event(struct receiver *r)
+{
+    struct backend_domain now;
+    int rc = r->be->ops->info(r->be, &now);
+
+    if (rc || session_final(r->run.state))
+        return;
+    if (now.exists && !now.dying) {
+        if (now.shutdown && !r->domain.shutdown)
+            log_info("domain %u has shut down (reason %u) and is still there: going on", r->be->domid,
+                     now.shutdown_reason);
+        r->domain = now;
+        return;
+    }
+    r->domain.exists = now.exists;
+    r->domain.dying = true;
+    /* At once: every page we have mapped keeps the domain a zombie. */
+    r->be->ops->abandon(r->be);
+    r->attached = false;
+    r->our_pause = false;
+    ev_io_stop(r->run.loop, &r->ring_io);
+    r->work = WORK_NONE;
+    receive_order(r, ORDER_GONE, WIRE_GONE_DESTROYED, 0);
+    if (pagein_outstanding(&r->pages) || r->run.state != SESSION_DRAIN)
+        session_run_end(&r->run, r->run.state == SESSION_LISTEN ? SESSION_FAILED : SESSION_COMPLETED,
+                        EXIT_GONE, "the guest ended here with %llu of %llu pages absent",
+                        (unsigned long long)pagein_outstanding(&r->pages),
+                        (unsigned long long)r->pages.counts.set);
+    else
+        session_run_end(&r->run, SESSION_COMPLETED, EXIT_GONE,
+                        "the guest ended here after its last page came");
+}
+
+void receive_give_up(struct receiver *r, int exit_status, const char *fmt, ...)
+{
+    char reason[256];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(reason, sizeof(reason), fmt, ap);
+    va_end(ap);
+    r->work = WORK_NONE;
+    receive_order(r, ORDER_GONE, WIRE_GONE_GIVEN_UP, 0);
+    if (r->attached && r->be->ops->detach(r->be))
+        r->be->ops->abandon(r->be);
+    r->attached = false;
+    ev_io_stop(r->run.loop, &r->ring_io);
+    if (r->pages.counts.set) {
+        log_error("%llu pages of domain %u were evicted already: it stays paused and can only be destroyed "
+                  "(xl destroy %u)",
+                  (unsigned long long)r->pages.counts.set, r->be->domid, r->be->domid);
+    } else if (r->our_pause) {
+        r->our_pause = false;
+        r->be->ops->unpause(r->be);
+    }
+    session_run_end(&r->run, SESSION_FAILED, exit_status, "%s", reason);
+}

@@ -1,0 +1,261 @@
+/* Orders to the feeder, and its reports. The feeder is not trusted: each descriptor is checked before it is
+ * used. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "exit_status.h"
+#include "log.h"
+#include "receive.h"
+#include "wire/wire.h"
+
+#define REPORTS_AT_ONCE 32
+
+/* Orders that have to arrive: there is always room for them, because asks stop short of the end of the ring.
+ */
+#define ORDER_RESERVE 32
+
+void receive_order(struct receiver *r, uint32_t type, uint64_t a, uint64_t b)
+{
+    struct pool_descriptor order = {.type = type, .value = {a, b}};
+
+    if (!r->feeder_alive || r->last_order)
+        return;
+    r->last_order = type == ORDER_GONE || type == ORDER_ERROR;
+    if (!pool_ring_put(&r->pool.orders, &order))
+        log_error("no room for order %u to the feeder", type);
+    pool_ring_notify(&r->pool.orders);
+}
+
+static bool ask_now(struct receiver *r, uint32_t type, uint64_t gfn)
+{
+    struct pool_descriptor order = {.type = type, .value = {gfn}};
+
+    if (pool_ring_space(&r->pool.orders) <= r->pool.slots + ORDER_RESERVE)
+        return false;
+    pool_ring_put(&r->pool.orders, &order);
+    pool_ring_notify(&r->pool.orders);
+    return true;
+}
+
+void receive_ask(struct receiver *r, uint64_t gfn, bool again)
+{
+    if (!r->peer_active)
+        return;
+    if (ask_now(r, again ? ORDER_ASK_AGAIN : ORDER_ASK, gfn))
+        return;
+    if (again)
+        return receive_order(r, ORDER_ASK_AGAIN, gfn, 0);
+    if (!gfn_bitmap_test(&r->unsent, gfn)) {
+        gfn_bitmap_set(&r->unsent, gfn);
+        r->n_unsent++;
+    }
+    pool_ring_want_space(&r->pool.orders, r->pool.slots + ORDER_RESERVE + 1);
+}
+
+static void ask_unsent(struct receiver *r)
+{
+    uint64_t gfn = 0;
+
+    while (r->n_unsent && r->peer_active && (gfn = gfn_bitmap_next(&r->unsent, gfn)) < r->unsent.nr) {
+        if (pagein_state(&r->pages, gfn) == PAGE_REQUESTED && !ask_now(r, ORDER_ASK, gfn)) {
+            pool_ring_want_space(&r->pool.orders, r->pool.slots + ORDER_RESERVE + 1);
+            return;
+        }
+        gfn_bitmap_clear(&r->unsent, gfn);
+        r->n_unsent--;
+    }
+}
+
+void receive_tell_dropped(struct receiver *r, uint64_t gfn)
+{
+    if (!r->peer_active)
+        return;
+    /* Only a saving: serve may send the page all the same. */
+    if (!ask_now(r, ORDER_DROP, gfn))
+        r->drops_not_told++;
+}
+
+void receive_free_slot(struct receiver *r, uint32_t slot)
+{
+    struct pool_descriptor order = {.type = ORDER_SLOT, .slot = slot};
+
+    r->slot_held[slot] = 0;
+    if (!r->feeder_alive)
+        return;
+    if (!pool_ring_put(&r->pool.orders, &order))
+        log_error("no room to give slot %u back to the feeder", slot);
+}
+
+void receive_go(struct receiver *r)
+{
+    if (r->went)
+        return;
+    r->went = true;
+    receive_order(r, ORDER_GO, 0, 0);
+}
+
+static void copy_text(const struct receiver *r, char *text, size_t size)
+{
+    size_t i;
+
+    for (i = 0; i < size - 1 && i < POOL_TEXT_SIZE; i++) {
+        char c = ((volatile char *)r->pool.text)[i];
+
+        if (!c)
+            break;
+        text[i] = c >= 0x20 && c < 0x7f ? c : '?';
+    }
+    text[i] = '\0';
+}
+
+void receive_feeder_lost(struct receiver *r, uint32_t code, uint32_t who, const char *text)
+{
+    char reason[256];
+    const char *speaker = who == FAILED_REFUSE ? "serve refused: "
+                          : who == FAILED_PEER ? "serve gave up: "
+                                               : "";
+
+    r->feeder_told_why = true;
+    r->peer_active = false;
+    snprintf(reason, sizeof(reason), "%s%s", speaker, text);
+    switch (r->run.state) {
+    case SESSION_SETUP:
+    case SESSION_LISTEN:
+    case SESSION_DEVICE:
+        receive_give_up(r, who == FAILED_REFUSE ? EXIT_REFUSED : EXIT_FAILED, "%s (%s)", reason,
+                        code < FEEDER_LOST ? wire_code_name(code) : "connection");
+        break;
+    case SESSION_ACTIVE:
+        if (r->our_pause) {
+            receive_give_up(r, EXIT_FAILED, "%s, before the guest could run", reason);
+            return;
+        }
+        session_run_enter(&r->run, SESSION_PAUSED, reason);
+        log_error("%llu pages of domain %u are absent and nobody can bring them: the guest waits where it "
+                  "touches one",
+                  (unsigned long long)pagein_outstanding(&r->pages), r->be->domid);
+        receive_check_complete(r);
+        break;
+    case SESSION_DRAIN:
+        log_warning("%s; every page is here, but serve has not acknowledged it", reason);
+        r->run.exit_status = EXIT_UNACKED;
+        receive_leave(r);
+        break;
+    default:
+        break;
+    }
+}
+
+static void violation(struct receiver *r, const char *text)
+{
+    log_error("the feeder broke the rules: %s", text);
+    if (!r->feeder_told_why) {
+        r->feeder_alive = false; /* no more orders; it is ended with us */
+        receive_feeder_lost(r, WIRE_ERROR_INTERNAL, FAILED_HERE, text);
+    }
+}
+
+static void on_hello(struct receiver *r, const struct pool_descriptor *d)
+{
+    if (r->run.state != SESSION_LISTEN)
+        return violation(r, "a second HELLO");
+    r->features = d->value[0];
+    log_info("handshake done: serve has %llu pages below gfn 0x%llx", (unsigned long long)d->value[1],
+             (unsigned long long)d->value[2]);
+    receive_mark_start(r);
+}
+
+static void on_set(struct receiver *r, const struct pool_descriptor *d)
+{
+    if (r->run.state != SESSION_DEVICE || r->work != WORK_NONE)
+        return violation(r, "SET_ACK out of turn");
+    if (d->value[0] != r->set_hash.pages || d->value[1] != run_hash_value(&r->set_hash)) {
+        receive_give_up(r, EXIT_FAILED, "serve understood another set of absent pages (%llu, not %llu)",
+                        (unsigned long long)d->value[0], (unsigned long long)r->set_hash.pages);
+        return;
+    }
+    r->peer_active = true;
+    session_run_enter(&r->run, SESSION_ACTIVE, NULL);
+    if (r->options->verify != VERIFY_FULL && r->our_pause) {
+        r->our_pause = false;
+        r->be->ops->unpause(r->be);
+    }
+    if (!r->options->push_on_fault || r->options->verify == VERIFY_FULL)
+        receive_go(r);
+    receive_check_complete(r);
+}
+
+static void on_page(struct receiver *r, const struct pool_descriptor *d)
+{
+    if (d->slot >= r->pool.slots || r->slot_held[d->slot])
+        return violation(r, "a page in a slot that is not the feeder's");
+    if (!r->went || (!r->peer_active && r->run.state != SESSION_DRAIN && r->run.state != SESSION_PAUSED))
+        return violation(r, "a page out of turn");
+    r->slot_held[d->slot] = 1;
+    r->bytes += POOL_PAGE_SIZE;
+    receive_page(r, d->slot, d->value[0], d->value[1], d->value[2]);
+}
+
+static void on_failed(struct receiver *r, const struct pool_descriptor *d)
+{
+    char text[200];
+
+    copy_text(r, text, sizeof(text));
+    receive_feeder_lost(r, (uint32_t)d->value[0], (uint32_t)d->value[1], text);
+}
+
+static void on_report(struct receiver *r, const struct pool_descriptor *d)
+{
+    switch (d->type) {
+    case REPORT_HELLO:
+        return on_hello(r, d);
+    case REPORT_SET:
+        return on_set(r, d);
+    case REPORT_PAGE:
+        return on_page(r, d);
+    case REPORT_VERIFIED:
+        if (!r->verifying || r->verified)
+            return violation(r, "VERIFY_END out of turn");
+        return receive_verified(r);
+    case REPORT_COMPLETE:
+        if (!r->complete_sent || r->run.state != SESSION_DRAIN || d->value[0] != r->pages.counts.set)
+            return violation(r, "COMPLETE_ACK out of turn or with another count");
+        r->serve_sent = d->value[1];
+        r->serve_resent = d->value[2];
+        r->feeder_told_why = true;
+        return receive_acknowledged(r);
+    case REPORT_FAILED:
+        return on_failed(r, d);
+    default:
+        return violation(r, "an unknown report");
+    }
+}
+
+void receive_reports(struct receiver *r, bool all)
+{
+    struct pool_descriptor d;
+    int rc = 0;
+
+    pool_ring_clear(&r->pool.reports);
+    for (unsigned int i = 0; all || i < REPORTS_AT_ONCE; i++) {
+        if (session_final(r->run.state) || r->feeder_told_why)
+            break;
+        rc = pool_ring_take(&r->pool.reports, &d);
+        if (rc <= 0)
+            break;
+        on_report(r, &d);
+    }
+    if (rc < 0)
+        violation(r, "an impossible index in the ring of reports");
+    if (rc > 0)
+        pool_ring_notify(
+            &r->pool.reports); /* more than one turn's worth: come again after looking at the ring */
+    /* Slots given back, space wanted: one wake-up for all. */
+    if (r->feeder_alive && !session_final(r->run.state))
+        pool_ring_notify(&r->pool.orders);
+    if (r->n_unsent)
+        ask_unsent(r);
+    if (r->work == WORK_SEND)
+        ev_idle_start(r->run.loop, &r->idle);
+}

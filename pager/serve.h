@@ -1,0 +1,118 @@
+/* The source: serves pages of the paused guest, and keeps every one until the destination has said COMPLETE
+ * with counts that add up. */
+#ifndef XENPAGING_PC_SERVE_H
+#define XENPAGING_PC_SERVE_H
+
+#include <ev.h>
+
+#include "backend.h"
+#include "core/gfn_bitmap.h"
+#include "core/push_order.h"
+#include "core/run_hash.h"
+#include "session_run.h"
+#include "wire/frame_reader.h"
+
+#define SERVE_PENDING 8 /* connections that have not said HELLO yet */
+#define SERVE_HELLO_S 10.
+#define SERVE_CONTROL 2048
+
+struct serve_options {
+    const char *domain;
+    const char *listen;
+    const char *run_dir;
+    const char *stats_file;
+    uint8_t token[32];
+    void (*bound)(const char *address); /* told where it listens; may be NULL */
+    struct backend *(*open)(const char *domain, char *why, size_t why_size);
+};
+
+struct server;
+
+/* A connection whose HELLO is not complete. */
+struct serve_pending {
+    struct server *server;
+    int fd; /* -1: free */
+    ev_io io;
+    ev_timer timer;
+    struct frame_reader reader;
+};
+
+/* The PAGES frame on its way out. */
+struct serve_batch {
+    uint8_t head[WIRE_HEAD_SIZE + WIRE_ENTRIES_MAX];
+    size_t head_size;
+    void *map;
+    unsigned int pages; /* 0: none */
+    size_t sent;        /* bytes of head and pages */
+};
+
+struct server {
+    const struct serve_options *options;
+    struct session_run run;
+    struct backend *be;
+    struct backend_domain domain;
+    bool our_pause;
+
+    struct gfn_bitmap populated;
+    uint64_t populated_count;
+    uint64_t nr_gfns; /* largest populated gfn + 1 */
+
+    ev_io listener;
+    char bound[160];
+    struct serve_pending pending[SERVE_PENDING];
+    uint64_t refused;
+
+    int sock;
+    char peer[160];
+    ev_io reader_io, writer_io;
+    struct frame_reader reader;
+    enum wire_state state;
+    uint64_t features;
+    uint64_t credit, credit_max;
+    struct run_hash set_hash;
+    struct push_order order;
+    uint64_t verify_cursor, compared;
+
+    struct serve_batch batch;
+    uint8_t control[SERVE_CONTROL];
+    size_t control_start, control_end;
+    bool closing; /* end when the control bytes are out */
+
+    uint64_t requests, requested, credits, drops, batches, bytes;
+    struct wire_complete complete;
+    bool completed;
+
+    ev_io life_io;
+    ev_signal on_term, on_int, on_hup;
+    uint64_t sigterm_refused;
+};
+
+/* Run a session to its end. Returns the exit status. */
+int serve_run(const struct serve_options *options);
+
+/* serve_listen.c */
+int serve_listen(struct server *s, const char *where);
+void serve_listen_stop(struct server *s);
+/* Take over a connection that has said an acceptable HELLO. */
+void serve_accept(struct server *s, int fd, const struct wire_hello *hello, uint64_t features);
+
+/* serve_frames.c */
+void serve_readable(struct server *s);
+
+/* serve_push.c */
+void serve_writable(struct server *s);
+void serve_want_write(struct server *s);
+uint8_t *serve_control(struct server *s, size_t room);
+/* Unmap the batch. Only one of which nothing is sent yet may go, or that of a connection that ends. */
+void serve_drop_batch(struct server *s);
+
+/* serve_end.c */
+/* The other end broke the protocol, or we cannot go on: say so on the wire, and fail. */
+void serve_fail(struct server *s, uint32_t code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void serve_lost(struct server *s, const char *text);
+void serve_domain_event(struct server *s);
+
+/* serve_report.c */
+void serve_details(void *data, json_t *report);
+
+#endif

@@ -1,0 +1,75 @@
+/* The ends that are not COMPLETE. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/socket.h>
+
+#include "exit_status.h"
+#include "log.h"
+#include "net.h"
+#include "serve.h"
+
+/* Once the set is acknowledged the guest may run at the destination: from then on an end without COMPLETE
+ * loses pages. */
+static bool may_run_there(const struct server *s)
+{
+    return s->sock >= 0 && s->state >= WIRE_IN_ACTIVE;
+}
+
+static void fail(struct server *s, const char *text)
+{
+    serve_drop_batch(s);
+    if (may_run_there(s))
+        session_run_end(
+            &s->run, SESSION_FAILED, EXIT_MISSING,
+            "%s. The guest may run at the destination without %llu pages: do not unpause domain %u here",
+            text, (unsigned long long)s->order.left, s->be->domid);
+    else
+        session_run_end(&s->run, SESSION_FAILED, EXIT_FAILED, "%s. Domain %u here is intact", text,
+                        s->be->domid);
+}
+
+void serve_fail(struct server *s, uint32_t code, const char *fmt, ...)
+{
+    uint8_t frame[WIRE_HEAD_SIZE + 8 + WIRE_TEXT_MAX];
+    struct wire_fault fault;
+    va_list ap;
+
+    fault.code = code;
+    va_start(ap, fmt);
+    vsnprintf(fault.text, sizeof(fault.text), fmt, ap);
+    va_end(ap);
+    /* In one attempt, and only where it does not tear a frame. */
+    if (s->sock >= 0 && (!s->batch.pages || s->batch.sent == 0) && s->control_start == s->control_end) {
+        if (send(s->sock, frame, wire_put_fault(frame, WIRE_ERROR, &fault), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+            log_debug("the receiver could not be told");
+        net_say_goodbye(s->sock);
+    }
+    fail(s, fault.text);
+}
+
+void serve_lost(struct server *s, const char *text)
+{
+    char reason[160];
+
+    if (s->closing && s->completed) {
+        /* It has every page, and may not have waited for the acknowledgement. */
+        serve_drop_batch(s);
+        session_run_end(&s->run, SESSION_COMPLETED, EXIT_DONE, "the receiver has every page");
+        return;
+    }
+    snprintf(reason, sizeof(reason), "connection lost without COMPLETE: %s", text);
+    fail(s, reason);
+}
+
+void serve_domain_event(struct server *s)
+{
+    struct backend_domain now;
+
+    if (session_final(s->run.state) || s->be->ops->info(s->be, &now))
+        return;
+    if (now.exists && !now.dying)
+        return;
+    s->our_pause = false;
+    serve_drop_batch(s);
+    serve_fail(s, WIRE_ERROR_SOURCE_GONE, "domain %u is gone at the source", s->be->domid);
+}

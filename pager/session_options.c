@@ -1,0 +1,108 @@
+#include "session_options.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "exit_status.h"
+#include "log.h"
+#include "run_dir.h"
+#include "token.h"
+
+const char session_options_help[] =
+    "  --domain DOMAIN    name or number of the domain; also as last argument\n"
+    "  --token-file FILE  the session's secret, the same on both hosts: 64 hex digits, mode 0600\n"
+    "  --daemon           go into the background; returns when the session is ready\n"
+    "  --pid-file FILE    write the pid there\n"
+    "  --log FILE         log there instead of stderr (SIGHUP opens it anew)\n"
+    "  --stats-file FILE  write the final figures there as JSON\n"
+    "  --run-dir DIR      folder for status sockets (default " RUN_DIR ")\n"
+    "  --baseline         the data path of 2017; in this version there is no other\n"
+    "  --debug            log more\n"
+    "  --help             print this\n";
+
+void session_options_init(struct session_options *options, const char *command)
+{
+    memset(options, 0, sizeof(*options));
+    options->command = command;
+    options->run_dir = RUN_DIR;
+}
+
+bool session_options_take(struct session_options *options, int option, const char *argument)
+{
+    switch (option) {
+    case OPT_DOMAIN:
+        options->domain = argument;
+        return true;
+    case OPT_TOKEN_FILE:
+        options->token_file = argument;
+        return true;
+    case OPT_STATS_FILE:
+        options->stats_file = argument;
+        return true;
+    case OPT_RUN_DIR:
+        options->run_dir = argument;
+        return true;
+    case OPT_DAEMON:
+        options->daemon.background = true;
+        return true;
+    case OPT_PID_FILE:
+        options->daemon.pid_file = argument;
+        return true;
+    case OPT_LOG:
+        options->daemon.log_file = argument;
+        return true;
+    case OPT_DEBUG:
+        options->debug = true;
+        return true;
+    case OPT_BASELINE:
+        return true;
+    default:
+        return false;
+    }
+}
+
+int session_options_usage(const struct session_options *options, const char *fmt, ...)
+{
+    va_list ap;
+
+    fprintf(stderr, "xenpaging-pc %s: ", options->command);
+    va_start(ap, fmt);
+    vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    fprintf(stderr, "; xenpaging-pc %s --help\n", options->command);
+    return EXIT_USAGE;
+}
+
+int session_options_finish(struct session_options *options, int argc, char **argv)
+{
+    char why[512];
+
+    if (argc == 1 && !options->domain)
+        options->domain = argv[0];
+    else if (argc > 0)
+        return session_options_usage(options, "'%s' is one argument too many", argv[0]);
+    if (!options->domain)
+        return session_options_usage(options, "which domain? (--domain)");
+    if (strchr(options->domain, '/') || strlen(options->domain) > 64)
+        return session_options_usage(options, "'%s' is no name of a domain", options->domain);
+    if (!options->token_file)
+        return session_options_usage(options, "which token? (--token-file)");
+    snprintf(options->daemon_name, sizeof(options->daemon_name), "%s-%s", options->command, options->domain);
+    options->daemon.name = options->daemon_name;
+    options->daemon.run_dir = options->run_dir;
+    snprintf(why, sizeof(why), "%s %s", options->command, options->domain);
+    log_set_name(why);
+    if (options->debug)
+        log_set_level(LOG_LEVEL_DEBUG);
+    if (token_read(options->token_file, options->token, why, sizeof(why))) {
+        log_error("%s", why);
+        return EXIT_USAGE;
+    }
+    if (run_dir_prepare(options->run_dir, options->empty_dir, sizeof(options->empty_dir))) {
+        log_error("run folder %s: %s", options->run_dir, strerror(errno));
+        return EXIT_FAILED;
+    }
+    return daemon_enter(&options->daemon) ? EXIT_FAILED : 0;
+}

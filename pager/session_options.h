@@ -1,0 +1,70 @@
+/* Options that serve and receive share. */
+#ifndef XENPAGING_PC_SESSION_OPTIONS_H
+#define XENPAGING_PC_SESSION_OPTIONS_H
+
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "daemon.h"
+
+struct session_options {
+    const char *command;
+    const char *domain;
+    const char *token_file;
+    const char *stats_file;
+    const char *run_dir;
+    struct daemon_options daemon;
+    char daemon_name[128];
+    char empty_dir[4096];
+    uint8_t token[32];
+    bool debug;
+};
+
+enum {
+    OPT_DOMAIN = 256,
+    OPT_TOKEN_FILE,
+    OPT_STATS_FILE,
+    OPT_RUN_DIR,
+    OPT_DAEMON,
+    OPT_PID_FILE,
+    OPT_LOG,
+    OPT_DEBUG,
+    OPT_BASELINE,
+    OPT_HELP,
+    OPT_OWN, /* the command's own options start here */
+};
+
+/* For the long option table of a command. */
+/* clang-format off */
+#define SESSION_OPTIONS                                       \
+    {"domain", required_argument, NULL, OPT_DOMAIN},          \
+    {"token-file", required_argument, NULL, OPT_TOKEN_FILE},  \
+    {"stats-file", required_argument, NULL, OPT_STATS_FILE},  \
+    {"run-dir", required_argument, NULL, OPT_RUN_DIR},        \
+    {"daemon", no_argument, NULL, OPT_DAEMON},                \
+    {"pid-file", required_argument, NULL, OPT_PID_FILE},      \
+    {"log", required_argument, NULL, OPT_LOG},                \
+    {"debug", no_argument, NULL, OPT_DEBUG},                  \
+    {"baseline", no_argument, NULL, OPT_BASELINE},            \
+    {"help", no_argument, NULL, OPT_HELP}
+/* clang-format on */
+
+extern const char session_options_help[];
+
+void session_options_init(struct session_options *options, const char *command);
+
+/* Take an option that getopt_long() returned. False if it is not one of ours. */
+bool session_options_take(struct session_options *options, int option, const char *argument);
+
+/* A complaint with the command's name and where to look next. Returns EXIT_USAGE. */
+int session_options_usage(const struct session_options *options, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/*
+ * After the options: what is left of argv, checks, token, run folder, log, background. Returns 0, or the exit
+ * status after saying why.
+ */
+int session_options_finish(struct session_options *options, int argc, char **argv);
+
+#endif
