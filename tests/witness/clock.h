@@ -7,6 +7,7 @@
 
 #include <stdint.h>
 #include <time.h>
+#include <x86intrin.h>
 
 #define NS_PER_US INT64_C(1000)
 #define NS_PER_MS INT64_C(1000000)
@@ -33,3 +34,18 @@ static inline void clock_sleep_until(int64_t deadline)
     // An early return (EINTR) is harmless: every caller looks at the clock again.
     clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL);
 }
+
+// Cycles of the time stamp counter. In an emulated guest clock_gettime() takes
+// as long as the work on a page, and what interrupts it would pass for a slow
+// access; two reads of the counter leave hardly any room for that.
+static inline uint64_t cycles_now(void)
+{
+    return __rdtsc();
+}
+
+// Measure the counter against CLOCK_MONOTONIC; takes 50 ms.
+void cycles_calibrate(void);
+
+// Nanoseconds between two counts, 0 if the counter stepped back. Wrong over a
+// move to a host that counts differently: the caller bounds it by the clock.
+uint64_t cycles_to_ns(uint64_t start, uint64_t end);

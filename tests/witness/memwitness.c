@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "buffer.h"
@@ -79,6 +80,17 @@ static int open_signals(struct run *run)
     sigprocmask(SIG_BLOCK, &set, NULL);
     run->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     return run->signal_fd < 0 ? -1 : 0;
+}
+
+// A console that echoes a command would put it in the middle of a line of JSON.
+static void no_echo(void)
+{
+    struct termios terminal;
+
+    if (tcgetattr(STDIN_FILENO, &terminal) != 0)
+        return;
+    terminal.c_lflag &= ~(tcflag_t)(ECHO | ECHONL);
+    tcsetattr(STDIN_FILENO, TCSANOW, &terminal);
 }
 
 static void ask_sweep(struct run *run)
@@ -274,8 +286,11 @@ static int prepare(struct run *run)
     size_t pages = buffer_pages(&run->options);
 
     wire(run);
+    cycles_calibrate();
     if (pages < run->workers.count)
         return fail("size of the buffer", EINVAL);
+    if (run->options.commands)
+        no_echo();
     if (open_signals(run) != 0)
         return fail("signalfd", errno);
     if (events_init(&run->events) != 0)

@@ -2,10 +2,9 @@
 // listens there (Xen: 0xe9, printed on the host's console).
 #pragma once
 
-#include <stdbool.h>
 #include <stddef.h>
 
-enum port_method { PORT_NONE, PORT_OUTB, PORT_DEVICE, PORT_FILE };
+enum port_method { PORT_NONE, PORT_DEVICE, PORT_FILE };
 
 struct port {
     enum port_method method;
@@ -13,9 +12,7 @@ struct port {
     int fd; // PORT_DEVICE: /dev/port; PORT_FILE: the file
 };
 
-// Open I/O port number: outb from user space if that works, else /dev/port.
-// The permission belongs to the calling thread and those it starts later.
-// 0, or -1 with errno set.
+// I/O port number, through /dev/port. 0, or -1 with errno set.
 int port_open(struct port *port, unsigned int number);
 
 // Lines go to a file instead, for runs outside a guest. 0, or -1 with errno set.

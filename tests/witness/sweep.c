@@ -9,13 +9,13 @@ static void sweep(struct sweeper *sweeper)
     int64_t start = clock_now();
 
     for (size_t page = 0; page < sweeper->buffer->count; page++) {
-        int64_t before = clock_now();
+        uint64_t before = cycles_now();
         uint64_t seen, took;
 
         if (atomic_load_explicit(&sweeper->abandon, memory_order_relaxed))
             return;
         seen = buffer_probe(sweeper->buffer, page, false);
-        took = clock_elapsed(before, clock_now());
+        took = cycles_to_ns(before, cycles_now());
         if (took > sweeper->options->fault_us * (uint64_t)NS_PER_US)
             latency_add(&sweeper->fault, took);
         event.sweep.wrong_bytes += buffer_verify(sweeper->buffer, page, false, seen, &who);

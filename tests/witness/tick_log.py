@@ -1,4 +1,4 @@
-"""Ticks in stamped serial logs: lines "<usec> (XEN) (dN) t<seq>", "t<cpu>.<seq>", either followed by " w<touches>"."""
+"""Ticks in stamped serial logs: lines "<usec> (dN) t<seq>" or "t<cpu>.<seq>", some followed by " w<touches>"."""
 import re
 import statistics
 from dataclasses import dataclass
@@ -75,7 +75,7 @@ def gap_summary(gaps):
 
 
 def sequence(ticks):
-    """Numbers that are missing or came again. A run of memwitness starts at 0: that is a restart, not a repetition."""
+    """Numbers that are missing or came again. A run of memwitness starts at 0: a restart, not a repetition."""
     lost = repeated = restarts = 0
     highest = None
     for tick in ticks:

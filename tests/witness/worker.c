@@ -43,11 +43,12 @@ int pin_to_cpu(unsigned int n)
     return sched_setaffinity(0, sizeof(one), &one) == 0 ? cpu : -1;
 }
 
-static void record(struct worker *worker, int64_t start, int64_t probed, int64_t end)
+static void record(struct worker *worker, int64_t start, int64_t end, uint64_t probe_ns)
 {
     const struct options *options = worker->group->options;
     struct work *work = &worker->group->work;
-    uint64_t fault = clock_elapsed(start, probed), total = clock_elapsed(start, end);
+    uint64_t total = clock_elapsed(start, end);
+    uint64_t fault = probe_ns < total ? probe_ns : total;
 
     if (fault > options->fault_us * (uint64_t)NS_PER_US)
         latency_add(&worker->fault, fault);
@@ -66,16 +67,17 @@ static void record(struct worker *worker, int64_t start, int64_t probed, int64_t
 static int64_t touch(struct worker *worker, uint64_t page, bool write, const struct toucher *who)
 {
     struct buffer *buffer = worker->group->buffer;
-    int64_t start = clock_now(), probed, end;
+    int64_t start = clock_now(), end;
+    uint64_t before = cycles_now();
     uint64_t seen = buffer_probe(buffer, page, write);
+    uint64_t after = cycles_now();
 
-    probed = clock_now();
     buffer_verify(buffer, page, write, seen, who);
     end = clock_now();
     counter_add(&worker->touches, 1);
     if (write)
         counter_add(&worker->writes, 1);
-    record(worker, start, probed, end);
+    record(worker, start, end, cycles_to_ns(before, after));
     return end;
 }
 
