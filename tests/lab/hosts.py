@@ -150,7 +150,7 @@ def up(options, count):
         for name, (link, socks) in zip(string.ascii_lowercase, _links(count)):
             folder = os.path.join(run, name)
             os.makedirs(folder)
-            parts.link_into(folder)
+            snapshot.link_parts(folder, parts.links())
             args = machine.common(options, folder) + machine.network(link) + ["-S", "-incoming", "defer"]
             started.append((name, keeper.Process(folder, args, [s.fileno() for s in socks], owner)))
             for sock in socks:

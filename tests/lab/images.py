@@ -133,6 +133,7 @@ def dom0(kernel, tools):
 
     image.copy(agent(), "usr/sbin/lab-agent")
     image.copy(os.path.join(paths.HERE, "dom0-init"), "init")
+    image.copy(os.path.join(paths.HERE, "exact-loop"), "lab/exact-loop")
     image.file("lab/vmlinux", paths.read_bytes(kernel.vmlinux))
     return image.pack()
 

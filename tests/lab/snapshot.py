@@ -3,9 +3,9 @@
 import contextlib
 import fcntl
 import glob
-import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -13,6 +13,7 @@ import tempfile
 import time
 from dataclasses import asdict
 
+import hashing
 import images
 import kernel as kernels
 import machine
@@ -27,35 +28,16 @@ CRASHES = ["Panic on CPU", "Hardware Dom0 crashed", "Hardware Dom0 halted", "Har
 OWN_FILES = ["agent.c", "dom0-init", "guest-init", "exact-loop", "images.py", "cpio.py", "elfdeps.py", "kernel.py"]
 
 
-def _sha(*parts):
-    h = hashlib.sha256()
-    for part in parts:
-        h.update(part if isinstance(part, bytes) else part.encode())
-        h.update(b"\0")
-    return h.hexdigest()
-
-
-def _stats(path):
-    """A line per file below `path`: good enough to notice that one changed, and quick."""
-    out = []
-    for folder, dirs, files in os.walk(path):
-        dirs.sort()
-        for name in sorted(files):
-            s = os.lstat(os.path.join(folder, name))
-            out.append(f"{os.path.relpath(os.path.join(folder, name), path)} {s.st_mode} {s.st_size} {s.st_mtime_ns}")
-    return "\n".join(out)
-
-
 def _dom0_image(options, kernel):
     """Path of dom0's initramfs, built if one of its inputs changed."""
     tools = options.tools_root()
     own = [paths.read_bytes(os.path.join(paths.HERE, name)) for name in OWN_FILES]
     here = [_stats_of_program(name) for name in images.HERE_PROGRAMS + ["busybox"]]
-    key = _sha(kernel.package, tools, _stats(tools), _stats(paths.DOM0_EXTRA), *here, *own)[:16]
+    key = hashing.short(kernel.package, tools, hashing.stats(tools), hashing.stats(paths.DOM0_EXTRA), *here, *own)
     path = paths.cache("images", f"dom0-{key}.cpio")
     if not os.path.exists(path):
         paths.write_atomic(path, images.dom0(kernel, tools))
-    _touch(path)
+    touch(path)
     _prune(os.path.join(os.path.dirname(path), "dom0-*.cpio"))
     return path
 
@@ -65,7 +47,8 @@ def _stats_of_program(name):
     return f"{path} {os.stat(path).st_mtime_ns}" if path else f"{name} absent"
 
 
-def _touch(path):
+def touch(path):
+    """Marks as used just now: the oldest are removed first."""
     os.utime(path)
 
 
@@ -84,18 +67,21 @@ class Parts:
         self.xen = options.xen_image()
         self.vmlinux = kernel.vmlinux
         self.image = _dom0_image(options, kernel)
-        what = asdict(options) | {"xen": _sha(paths.read_bytes(self.xen)), "tools": "", "kernel": kernel.package,
+        what = asdict(options) | {"xen": hashing.full(paths.read_bytes(self.xen)), "tools": "", "kernel": kernel.package,
                                   "image": os.path.basename(self.image), "qemu": machine.qemu_version(),
                                   "args": machine.common(options, "") + machine.network([])}
         self.inputs = what
-        self.key = _sha(json.dumps(what, sort_keys=True))[:16]
+        self.key = hashing.short(json.dumps(what, sort_keys=True))
         self.path = paths.cache("snapshots", f"{'exact-' if options.exact else ''}{self.key}.snap")
 
-    def link_into(self, folder):
-        for name, target in (("xen", self.xen), ("vmlinux", self.vmlinux), ("dom0.cpio", self.image)):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(folder, name))
-            os.symlink(target, os.path.join(folder, name))
+    def links(self):
+        """{name in QEMU's working directory: file}"""
+        return {"xen": self.xen, "vmlinux": self.vmlinux, "dom0.cpio": self.image}
+
+
+def link_parts(folder, links):
+    for name, target in links.items():
+        os.symlink(target, os.path.join(folder, name))
 
 
 def save(qmp, path, timeout=120):
@@ -119,27 +105,24 @@ def begin_load(qmp, path):
     qmp.call("migrate-incoming", uri=f"exec:cat {shlex.quote(path)}")
 
 
-def _boot(parts):
-    """Boots a host to LAB READY and saves it."""
-    options = parts.options
+def boot(options, links, path, ready, timeout, failure="LAB FAILED"):
+    """Boots a host until its console prints `ready` and saves it to `path`. `failure` is a regular expression: a line
+    that matches it makes the boot a failure."""
     folder = tempfile.mkdtemp(prefix="boot-", dir=paths.CACHE)
-    parts.link_into(folder)
+    link_parts(folder, links)
     net = [] if options.exact else machine.network(["-netdev", "hubport,id=link,hubid=1"])
     host = Process(folder, machine.common(options, folder) + net)
     try:
-        line = wait_line(host.serial, ["LAB READY", *CRASHES], BOOT_SECONDS, [host.pidfd])
-        if line is None or "LAB READY" not in line:
-            raise LabError(f"a host did not boot (or not in {BOOT_SECONDS} s); logs kept in {folder}\n"
-                           f"{host.log_tail()}")
-        failed = [text for text in paths.read_text(host.serial).splitlines() if "LAB FAILED" in text]
-        if failed:
-            raise LabError(f"dom0's init failed; logs kept in {folder}\n" + "\n".join(failed))
+        line = wait_line(host.serial, [ready, *CRASHES], timeout, [host.pidfd])
+        bad = [text for text in paths.read_text(host.serial).splitlines() if re.search(failure, text)]
+        if line is None or ready not in line or bad:
+            raise LabError(f"a host did not boot (or not in {timeout} s); logs kept in {folder}\n"
+                           + "\n".join(bad or [host.log_tail()]))
         with host.qmp() as qmp:
             qmp.call("stop")
-            save(qmp, parts.path)
-        # the boot's serial log shows the hypervisor's banner, which a restored host never prints
-        shutil.copyfile(host.serial, parts.path + ".boot.log")
-        paths.write_atomic(parts.path + ".json", json.dumps(parts.inputs, indent=1, sort_keys=True) + "\n")
+            save(qmp, path)
+        # a restored host never prints the hypervisor's banner: keep the one of the boot
+        shutil.copyfile(host.serial, path + ".boot.log")
     except BaseException:
         host.end()
         raise
@@ -155,9 +138,11 @@ def ensure(options):
         if not os.path.exists(parts.path):
             start = time.monotonic()
             print("lab: no snapshot of such a host yet: booting one", file=sys.stderr)
-            _boot(parts)
+            ready = "LAB PREPARE ENDS" if options.exact else "LAB READY"
+            boot(options, parts.links(), parts.path, ready, BOOT_SECONDS)
+            paths.write_atomic(parts.path + ".json", json.dumps(parts.inputs, indent=1, sort_keys=True) + "\n")
             print(f"lab: snapshot made in {time.monotonic() - start:.1f} s "
                   f"({os.path.getsize(parts.path) >> 20} MiB)", file=sys.stderr)
-    _touch(parts.path)
+    touch(parts.path)
     _prune(os.path.join(os.path.dirname(parts.path), "*.snap"))
     return parts

@@ -8,6 +8,8 @@ import sys
 
 import agentclient
 import copying
+import evidence
+import exact
 import filewait
 import guests
 import hosts
@@ -92,6 +94,14 @@ def guest(parser, words):
     return 0
 
 
+def guest_image(parser, words):
+    parser.add_argument("out", help="file to write")
+    parser.add_argument("--payload", metavar="DIR", help="copied to /payload; init runs /payload/run")
+    args = parser.parse_args(words)
+    guests.write_image(args.payload, args.out)
+    return 0
+
+
 def console(parser, words):
     parser.add_argument("host")
     parser.add_argument("name")
@@ -135,6 +145,40 @@ def serial(parser, words):
     return 0
 
 
+def exact_(parser, words):
+    parser.add_argument("snapshot", help=f"a name given to exact-prepare, or {exact.BASE}: a host just booted")
+    parser.add_argument("job", help="a folder with an executable `run`, or one file; runs in dom0 as root")
+    parser.add_argument("--timeout", type=float, default=600, metavar="S", help="real seconds, default 600")
+    parser.add_argument("--log", metavar="FILE", help="the job's console goes there instead of stdout")
+    _machine_arguments(parser)
+    args = parser.parse_args(words)
+    if not args.log:
+        return exact.run(args.snapshot, args.job, _options(args, True), args.timeout)
+    with open(args.log, "w", encoding="utf-8") as log:
+        return exact.run(args.snapshot, args.job, _options(args, True), args.timeout, log)
+
+
+def exact_prepare(parser, words):
+    parser.add_argument("name")
+    parser.add_argument("job")
+    parser.add_argument("--timeout", type=float, default=600, metavar="S", help="real seconds, default 600")
+    _machine_arguments(parser)
+    args = parser.parse_args(words)
+    exact.prepare(args.name, args.job, _options(args, True), args.timeout)
+    return 0
+
+
+def save_state(parser, words):
+    parser.add_argument("dir")
+    args = parser.parse_args(words)
+    there = hosts.all_hosts()
+    if not there:
+        raise LabError("no lab is up: nothing to save")
+    evidence.save(there, args.dir)
+    print(args.dir)
+    return 0
+
+
 def with_(parser, words):
     if not words or words[0] != "--" or len(words) < 2:
         parser.error("usage: lab with -- COMMAND ...")
@@ -158,9 +202,13 @@ VERBS = {
     "put": (put, "HOST LOCAL REMOTE: copy a file or folder into dom0"),
     "get": (get, "HOST REMOTE LOCAL: copy a file or folder out of dom0"),
     "guest": (guest, "HOST NAME: start a PVH guest"),
+    "guest-image": (guest_image, "OUT [--payload DIR]: a guest's initramfs, for jobs of exact mode"),
     "console": (console, "HOST NAME: a guest's console log"),
     "link": (link, "HOST --rate R --delay D | --clear: shape what the host sends on the link"),
     "serial": (serial, "HOST: path of the stamped serial log"),
+    "save-state": (save_state, "DIR: keep all that tells why a host or guest hangs"),
+    "exact": (exact_, "SNAPSHOT JOB: run a job under the instruction counter; same job, same bytes"),
+    "exact-prepare": (exact_prepare, "NAME JOB: run a job, save the host as it is then as NAME"),
     "with": (with_, "-- CMD ...: run CMD, then `lab down`, whatever happens"),
 }
 
@@ -168,7 +216,7 @@ VERBS = {
 def usage(stream):
     print("usage: lab VERB ...   (state: $LAB_DIR, default build/lab/run; `lab VERB --help` for more)", file=stream)
     for name, (_, text) in VERBS.items():
-        print(f"  {name:<10} {text}", file=stream)
+        print(f"  {name:<13} {text}", file=stream)
 
 
 class _Interrupted(BaseException):
