@@ -20,10 +20,12 @@ PAGER_PORT = 7002
 
 
 class Move:
-    def __init__(self, lab, name="g", memory=256, vcpus=2, witness=(), serve=(), receive=(), src="a", dst="b"):
+    def __init__(self, lab, name="g", memory=256, vcpus=2, witness=(), serve=(), receive=(), src="a", dst="b",
+                 guest=()):
         self.lab, self.name, self.memory, self.vcpus = lab, name, memory, vcpus
         self.witness, self.serve_args, self.receive_args = list(witness), list(serve), list(receive)
         self.src, self.dst = src, dst
+        self.guest_args = list(guest)
         self.times = {}
 
     def stamp(self, what):
@@ -38,10 +40,11 @@ class Move:
         """variant: options of tests/witness/make-payload other than memwitness's own."""
         payload = tempfile.mkdtemp(prefix="payload.", dir=os.environ["LAB_DIR"])
         try:
-            subprocess.run([os.path.join(TOP, "tests/witness/make-payload"), *variant, payload, *self.witness],
+            subprocess.run([os.path.join(TOP, "tests/witness/make-payload"), *variant, payload, "--commands",
+                            *self.witness],
                            check=True)
             self.lab.run("guest", self.src, self.name, "--memory", str(self.memory), "--vcpus", str(self.vcpus),
-                         "--payload", payload)
+                         "--payload", payload, *self.guest_args)
         finally:
             shutil.rmtree(payload)
         self.stamp("guest")
@@ -60,11 +63,9 @@ class Move:
             self.dst, f"rm -f /run/r.{name}; mkfifo /run/r.{name} && "
             f"{{ socat -u -b 262144 TCP-LISTEN:{STREAM_PORT},reuseaddr OPEN:/run/r.{name},wronly & }} && "
             f"xl restore -p /run/r.{name} >/var/log/restore.log 2>&1; rc=$?; cat /var/log/restore.log; exit $rc")
-        self.lab.sh(self.dst, f"for i in 1 2 3 4 5 6 7 8 9; do ss -ltn 2>/dev/null | grep -q :{STREAM_PORT} && "
-                              "break; done; true")
         sender = self.lab.sh(
             self.src, f"rm -f /run/s.{name}; mkfifo /run/s.{name} && "
-            f"{{ socat -u -b 262144 OPEN:/run/s.{name},rdonly TCP:{ADDRESS[self.dst]}:{STREAM_PORT},retry=50,"
+            f"{{ socat -u -b 262144 OPEN:/run/s.{name},rdonly TCP:{ADDRESS[self.dst]}:{STREAM_PORT},retry=100,"
             f"interval=0.1 & }} && xl save -p {name} /run/s.{name} 2>&1", timeout=300)
         out, _ = receiver.communicate(timeout=300)
         if receiver.returncode:
@@ -104,21 +105,36 @@ class Move:
     def status(self, host=None):
         return json.loads(self.lab.sh(host or self.dst, f"xenpaging-pc status --json {shlex.quote(self.name)}"))
 
+    def wait_waiting(self, timeout=60):
+        """Until a vcpu of the guest waits for a page; returns the status then."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            status = self.status()
+            if status["ring"]["waiting"]:
+                return status
+        raise Failure(f"{self.dst}: no vcpu of {self.name} came to wait within {timeout} s")
+
     def unpause(self):
         self.stamp("unpause")
         self.lab.sh(self.dst, f"xl unpause {shlex.quote(self.name)}")
 
+    def wait_ended(self, role, timeout=300):
+        """Waits until a role's process is gone; returns its final statistics."""
+        host = {"serve": self.src, "receive": self.dst}[role]
+        # no child of ours, so the process's end is no event for the shell: look for it
+        code, out, _ = self.lab.status(
+            host, f"pid=$(cat /run/move/{role}.pid 2>/dev/null) && "
+            "while kill -0 $pid 2>/dev/null; do usleep 50000; done; "
+            f"cat /run/move/{role}.json", timeout)
+        if code:
+            raise Failure(f"{role} on {host} did not end within {timeout} s: {json.dumps(self.status(host))}")
+        return json.loads(out)
+
     def wait_completed(self, timeout=300):
         """Waits for both ends' processes and returns (receive's, serve's) final statistics."""
-        results = []
-        for host, role in ((self.dst, "receive"), (self.src, "serve")):
-            code, out, _ = self.lab.status(
-                host, f"tail --pid=$(cat /run/move/{role}.pid) -f /dev/null; cat /run/move/{role}.json", timeout)
-            if code:
-                raise Failure(f"{role} on {host} did not complete within {timeout} s")
-            results.append(json.loads(out))
+        receive = self.wait_ended("receive", timeout)
         self.stamp("completed")
-        return results
+        return receive, self.wait_ended("serve", timeout)
 
     def run(self):
         """The whole move; returns (receive's, serve's) statistics."""
@@ -133,9 +149,32 @@ class Move:
     # -- what the guest saw
 
     def wait_sweep(self, timeout=300):
-        """A full sweep of the guest's buffer after the move; returns memwitness's report of it."""
-        done = json.loads(self.lab.follow(self.dst, self.name, is_event("sweep"), timeout))
-        return done
+        """A full sweep of the guest's buffer, now; returns memwitness's report of it."""
+        seen = self.lab.console(self.dst, self.name).count('"type":"sweep"')
+        self.tell("sweep")
+        return self.next_report("sweep", seen, timeout)
+
+    def statistics(self, timeout=60):
+        """memwitness's full statistics up to now."""
+        seen = self.lab.console(self.dst, self.name).count('"type":"stats"')
+        self.tell("stats")
+        return self.next_report("stats", seen, timeout)
+
+    def next_report(self, kind, seen, timeout):
+        """The report of a kind that comes after `seen` others of it."""
+        left = [seen]
+
+        def wanted(line):
+            if is_event(kind)(line):
+                left[0] -= 1
+            return left[0] < 0
+        return json.loads(self.lab.follow(self.dst, self.name, wanted, timeout))
+
+    def tell(self, command, host=None):
+        """A command to memwitness, through the guest's console."""
+        host = host or self.dst
+        self.lab.sh(host, f"tty=$(xenstore-read /local/domain/$(xl domid {shlex.quote(self.name)})/console/tty) && "
+                          f"echo {command} >$tty")
 
     def end(self):
         for host in (self.src, self.dst):
@@ -145,7 +184,7 @@ class Move:
 def is_event(kind):
     def wanted(line):
         try:
-            return json.loads(line).get("event") == kind
+            return json.loads(line).get("type") == kind
         except (ValueError, AttributeError):
             return False
     return wanted
