@@ -1,12 +1,14 @@
-"""Ticks in stamped serial logs: lines "<usec> (dN) t<seq>" or "t<cpu>.<seq>", some followed by " w<touches>"."""
+"""Ticks in stamped serial logs: "<usec> (dN) t<seq>" or "t<cpu>.<seq>", some followed by " w<touches>"."""
 import re
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # Xen's prefix is optional; text before "(dN)" is a line that dom0 had begun.
 LINE = re.compile(
     r"^(?P<us>\d+) (?P<before>.*?)\(d(?P<dom>\d+)\) t(?:(?P<cpu>\d+)\.)?(?P<seq>\d+)(?: w(?P<work>\d+))?\s*$"
 )
+# The end of a tick's line: its beginning is in the Xen that the guest has left.
+REST = re.compile(r"^(?P<us>\d+) (?:\(XEN\)\s*)?\(d(?P<dom>\d+)\) (?P<rest>[\d.]* ?w?\d*)\s*$")
 XEN = re.compile(r"^\(XEN\)\s*(?:\[[^\]]*\]\s*)?$")
 
 
@@ -27,11 +29,21 @@ class Tick:
         return (self.host, self.dom)
 
 
+@dataclass(frozen=True)
+class Rest:
+    us: int
+    place: tuple
+
+
 def read(path, host):
+    """Tick and Rest objects, in the order of the log."""
     with open(path, encoding="utf-8", errors="replace") as log:
         for line in log:
             match = LINE.match(line.rstrip("\r\n"))
             if not match:
+                rest = REST.match(line.rstrip("\r\n"))
+                if rest:
+                    yield Rest(us=int(rest["us"]), place=(host, int(rest["dom"])))
                 continue
             before = match["before"].strip()
             yield Tick(
@@ -64,6 +76,22 @@ def gaps_of(ticks):
     return [Gap(a, b) for a, b in zip(timed, timed[1:])]
 
 
+def mend(ticks, rests):
+    """Put in the tick whose line a move cut in two: one is missing and the new host has the rest of a line.
+
+    Its time is that of the rest, the first that was heard of the guest there.
+    """
+    found = []
+    for gap in gaps_of(ticks):
+        if not gap.moved or gap.after.seq != gap.before.seq + 2:
+            continue
+        there = [rest for rest in rests if rest.place == gap.after.place]
+        stamps = [rest.us for rest in there if gap.before.us < rest.us < gap.after.us]
+        if stamps:
+            found.append(replace(gap.after, us=stamps[0], seq=gap.before.seq + 1, work=None))
+    return sorted(ticks + found, key=lambda tick: tick.us), len(found)
+
+
 def gap_summary(gaps):
     lengths = [gap.ms for gap in gaps]
     return {
@@ -75,7 +103,7 @@ def gap_summary(gaps):
 
 
 def sequence(ticks):
-    """Numbers that are missing or came again. A run of memwitness starts at 0: a restart, not a repetition."""
+    """Numbers that are missing or came again. A run starts at 0: that is a restart, not a repetition."""
     lost = repeated = restarts = 0
     highest = None
     for tick in ticks:
@@ -120,7 +148,8 @@ def missed(gaps, period_ms):
 
 
 def rates(samples):
-    return [(b.work - a.work) * 1e6 / (b.us - a.us) for a, b in zip(samples, samples[1:]) if b.us > a.us]
+    pairs = zip(samples, samples[1:])
+    return [(b.work - a.work) * 1e6 / (b.us - a.us) for a, b in pairs if b.us > a.us]
 
 
 def work_lost(ticks, baseline_until_us):
