@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -19,11 +20,31 @@ uint64_t monotonic_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+static double seconds(struct timeval tv)
+{
+    return (double)tv.tv_sec + (double)tv.tv_usec / 1e6;
+}
+
 static json_t *uuid_json(const uint8_t *u)
 {
     return json_sprintf("%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1],
                         u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14],
                         u[15]);
+}
+
+/* CPU time of this process and (receive) of its feeder once that has ended. */
+static json_t *cpu_json(void)
+{
+    json_t *o = json_object();
+    struct rusage self, children;
+
+    getrusage(RUSAGE_SELF, &self);
+    getrusage(RUSAGE_CHILDREN, &children);
+    json_object_set_new(o, "user", json_real(seconds(self.ru_utime)));
+    json_object_set_new(o, "system", json_real(seconds(self.ru_stime)));
+    json_object_set_new(o, "feeder_user", json_real(seconds(children.ru_utime)));
+    json_object_set_new(o, "feeder_system", json_real(seconds(children.ru_stime)));
+    return o;
 }
 
 static json_t *render(void *data)
@@ -54,6 +75,7 @@ static json_t *render(void *data)
     json_object_set_new(report, "started_at", json_real(run->started_at));
     json_object_set_new(report, "elapsed_s", json_real((double)(monotonic_ns() - run->started_ns) / 1e9));
     json_object_set_new(report, "event_loops", json_integer(run->loops));
+    json_object_set_new(report, "cpu_s", cpu_json());
     if (session_final(run->state))
         json_object_set_new(report, "exit_status", json_integer(run->exit_status));
     run->details(run->data, report);

@@ -1,0 +1,647 @@
+#include "fake_domain.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+struct fake_domain {
+    struct backend be;
+    struct fake_config config;
+    struct fake_results *results;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    uint8_t *memory;
+    uint8_t *type;
+    uint8_t *own; /* what is in the page is the guest's own, not the source's: 1 after replace or drop */
+    int pauses, our_pauses;
+    bool dying, attached;
+    int event_fd, life_fd;
+
+    struct ring_entry ring[FAKE_SLOTS];
+    unsigned int head, tail;     /* entries not taken yet */
+    struct ring_entry taken[FAKE_SLOTS];
+    unsigned int n_taken;        /* taken and not answered */
+    struct ring_entry answers[FAKE_SLOTS];
+    unsigned int n_answers;      /* answered and not pushed */
+    bool waits[FAKE_VCPUS];
+    pthread_t threads[FAKE_VCPUS];
+    uint64_t loads;
+};
+
+static struct fake_config next_config;
+static struct fake_domain *the_domain;
+
+void fake_prepare(const struct fake_config *config)
+{
+    next_config = *config;
+}
+
+void fake_contents(uint64_t gfn, unsigned int seed, uint8_t page[FAKE_PAGE])
+{
+    uint64_t x = (gfn + 1) * UINT64_C(0x9e3779b97f4a7c15) ^ seed * UINT64_C(0xd1342543de82ef95);
+
+    /* Some zero pages, as real guests have. */
+    if (gfn % 17 == 3) {
+        memset(page, 0, FAKE_PAGE);
+        return;
+    }
+    for (unsigned int i = 0; i < FAKE_PAGE; i += 8) {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        memcpy(page + i, &x, 8);
+    }
+}
+
+static struct fake_domain *of(struct backend *be)
+{
+    return (struct fake_domain *)((char *)be - offsetof(struct fake_domain, be));
+}
+
+static uint8_t *page_of(struct fake_domain *d, uint64_t gfn)
+{
+    return d->memory + gfn * FAKE_PAGE;
+}
+
+static void violation(struct fake_domain *d, const char *text)
+{
+    d->results->violations++;
+    fprintf(stderr, "fake: violation: %s\n", text);
+}
+
+static void kick(int fd)
+{
+    uint64_t one = 1;
+
+    if (write(fd, &one, sizeof(one)) < 0)
+        abort();
+}
+
+/* -- the guest's side; all called with the lock held */
+
+static bool slot_free(const struct fake_domain *d)
+{
+    return d->tail - d->head + d->n_taken + d->n_answers < FAKE_SLOTS;
+}
+
+static void put_entry(struct fake_domain *d, uint64_t gfn, uint32_t vcpu, uint32_t kind)
+{
+    d->ring[d->tail++ % FAKE_SLOTS] = (struct ring_entry){.gfn = gfn, .vcpu_id = vcpu, .kind = kind};
+    kick(d->event_fd);
+}
+
+/* Returns when gfn can be read, or false when the domain dies or is no longer populated there. */
+static bool fault(struct fake_domain *d, unsigned int vcpu, uint64_t gfn)
+{
+    while (!d->dying) {
+        uint32_t kind = ENTRY_PAUSED;
+
+        if (d->pauses > 0) {
+            pthread_cond_wait(&d->changed, &d->lock);
+            continue;
+        }
+        if (d->type[gfn] == FAKE_RAM)
+            return true;
+        if (d->type[gfn] == FAKE_HOLE)
+            return false;
+        if (!slot_free(d)) {
+            pthread_cond_wait(&d->changed, &d->lock);
+            continue;
+        }
+        if (d->type[gfn] == FAKE_PAGING_OUT)
+            kind |= ENTRY_EVICT_FAIL;
+        d->type[gfn] = FAKE_PAGING_IN;
+        d->waits[vcpu] = true;
+        put_entry(d, gfn, vcpu, kind);
+        while (d->waits[vcpu] && !d->dying)
+            pthread_cond_wait(&d->changed, &d->lock);
+    }
+    return false;
+}
+
+static void look(struct fake_domain *d, uint64_t gfn)
+{
+    uint8_t expected[FAKE_PAGE];
+
+    if (d->own[gfn])
+        memset(expected, 0x5a, sizeof(expected));
+    else
+        fake_contents(gfn, d->config.seed ? d->config.seed : 1, expected);
+    d->results->touches++;
+    if (memcmp(page_of(d, gfn), expected, FAKE_PAGE) != 0) {
+        if (d->results->wrong_pages++ == 0)
+            d->results->first_wrong_gfn = gfn;
+    }
+}
+
+static bool marked(const struct fake_domain *d, uint64_t gfn)
+{
+    return d->type[gfn] == FAKE_PAGED || d->type[gfn] == FAKE_PAGING_IN || d->type[gfn] == FAKE_PAGING_OUT;
+}
+
+/* The guest releases a page: Xen tells the pager if it was absent. Later it fills the hole with one of its own. */
+static void release_page(struct fake_domain *d, uint64_t gfn)
+{
+    if (marked(d, gfn)) {
+        if (!slot_free(d))
+            return;
+        put_entry(d, gfn, 0, ENTRY_DROP | (d->type[gfn] == FAKE_PAGING_OUT ? ENTRY_EVICT_FAIL : 0));
+        d->results->dropped++;
+    }
+    d->type[gfn] = FAKE_HOLE;
+}
+
+static void place_page(struct fake_domain *d, uint64_t gfn)
+{
+    if (marked(d, gfn))
+        d->results->replaced++;
+    memset(page_of(d, gfn), 0x5a, FAKE_PAGE);
+    d->own[gfn] = 1;
+    d->type[gfn] = FAKE_RAM;
+}
+
+/* dom0 maps a page of the guest: a request, no waiting. */
+static void foreign(struct fake_domain *d, uint64_t gfn)
+{
+    uint32_t kind = ENTRY_FOREIGN;
+
+    if ((d->type[gfn] != FAKE_PAGED && d->type[gfn] != FAKE_PAGING_OUT) || !slot_free(d))
+        return;
+    if (d->type[gfn] == FAKE_PAGING_OUT)
+        kind |= ENTRY_EVICT_FAIL;
+    d->type[gfn] = FAKE_PAGING_IN;
+    put_entry(d, gfn, 0, kind);
+    d->results->foreign++;
+}
+
+struct vcpu_start {
+    struct fake_domain *d;
+    unsigned int vcpu;
+};
+
+static void *vcpu_main(void *data)
+{
+    struct vcpu_start *start = data;
+    struct fake_domain *d = start->d;
+    unsigned int vcpu = start->vcpu, random = d->config.seed * 7919 + vcpu + 1;
+
+    free(start);
+    pthread_mutex_lock(&d->lock);
+    d->results->blocked_vcpus++;
+    for (uint64_t i = 0; i < d->config.touches && !d->dying; i++) {
+        uint64_t gfn = (uint64_t)rand_r(&random) % d->config.nr_gfns;
+        unsigned int percent = (unsigned int)rand_r(&random) % 100;
+
+        while (d->pauses > 0 && !d->dying)
+            pthread_cond_wait(&d->changed, &d->lock);
+        if (d->dying)
+            break;
+        if (percent < d->config.drop_percent && d->type[gfn] != FAKE_HOLE) {
+            release_page(d, gfn);
+        } else if (percent < d->config.drop_percent + d->config.replace_percent) {
+            place_page(d, gfn);
+        } else if (percent < d->config.drop_percent + d->config.replace_percent + d->config.foreign_percent) {
+            foreign(d, gfn);
+        } else if (fault(d, vcpu, gfn)) {
+            look(d, gfn);
+        }
+        pthread_mutex_unlock(&d->lock);
+        pthread_mutex_lock(&d->lock);
+    }
+    if (!d->dying)
+        d->results->blocked_vcpus--;
+    pthread_mutex_unlock(&d->lock);
+    return NULL;
+}
+
+/* -- the backend's side */
+
+static void be_close(struct backend *be)
+{
+    struct fake_domain *d = of(be);
+
+    pthread_mutex_lock(&d->lock);
+    if (d->our_pauses)
+        d->results->violations += 0; /* a pause that is kept on purpose: see receive_give_up() */
+    pthread_mutex_unlock(&d->lock);
+}
+
+static int be_info(struct backend *be, struct backend_domain *out)
+{
+    struct fake_domain *d = of(be);
+
+    be->calls.info++;
+    memset(out, 0, sizeof(*out));
+    out->exists = true;
+    out->dying = d->dying;
+    out->paused = d->pauses > 0;
+    out->hvm = !d->config.pv;
+    out->hap = !d->config.pv;
+    out->vcpus = d->config.vcpus;
+    memset(out->uuid, d->config.foreign_uuid ? 0x22 : 0x11, sizeof(out->uuid));
+    return 0;
+}
+
+static int be_pause(struct backend *be)
+{
+    struct fake_domain *d = of(be);
+
+    pthread_mutex_lock(&d->lock);
+    d->pauses++;
+    d->our_pauses++;
+    pthread_mutex_unlock(&d->lock);
+    return 0;
+}
+
+static int be_unpause(struct backend *be)
+{
+    struct fake_domain *d = of(be);
+
+    pthread_mutex_lock(&d->lock);
+    if (d->our_pauses == 0)
+        violation(d, "unpause without a pause of its own");
+    else
+        d->our_pauses--, d->pauses--;
+    if (d->our_pauses == 0 && d->pauses == 1 && d->config.auto_unpause && d->attached)
+        d->pauses = 0;
+    pthread_cond_broadcast(&d->changed);
+    pthread_mutex_unlock(&d->lock);
+    return 0;
+}
+
+static int be_max_gfn(struct backend *be, uint64_t *max)
+{
+    *max = of(be)->config.nr_gfns - 1;
+    return 0;
+}
+
+static int be_populated(struct backend *be, uint64_t first, unsigned int n, bool *populated)
+{
+    struct fake_domain *d = of(be);
+
+    be->calls.scan++;
+    if (n > BACKEND_SCAN_MAX || first + n > d->config.nr_gfns) {
+        violation(d, "scan out of bounds");
+        return -EINVAL;
+    }
+    for (unsigned int i = 0; i < n; i++)
+        populated[i] = d->type[first + i] == FAKE_RAM;
+    return 0;
+}
+
+static int be_special(struct backend *be, uint64_t gfns[BACKEND_SPECIAL_MAX])
+{
+    gfns[0] = of(be)->config.special_gfn;
+    return 1;
+}
+
+static int be_attach(struct backend *be, char *why, size_t why_size)
+{
+    struct fake_domain *d = of(be);
+
+    if (d->config.pv) {
+        snprintf(why, why_size, "not today");
+        return -ENODEV;
+    }
+    d->attached = true;
+    return 0;
+}
+
+static int be_detach(struct backend *be)
+{
+    struct fake_domain *d = of(be);
+    int rc = 0;
+
+    pthread_mutex_lock(&d->lock);
+    if (d->head != d->tail || d->n_taken || d->n_answers) {
+        violation(d, "detached with entries that nobody answered");
+        rc = -EBUSY;
+    }
+    d->attached = false;
+    pthread_mutex_unlock(&d->lock);
+    return rc;
+}
+
+static void be_abandon(struct backend *be)
+{
+    of(be)->attached = false;
+}
+
+static unsigned int be_slots(struct backend *be)
+{
+    (void)be;
+    return FAKE_SLOTS;
+}
+
+static int be_mark(struct backend *be, uint64_t gfn)
+{
+    struct fake_domain *d = of(be);
+    int rc = 0;
+
+    pthread_mutex_lock(&d->lock);
+    be->calls.nominate++;
+    if (d->pauses == 0)
+        violation(d, "marked while the guest runs");
+    if (gfn == d->config.special_gfn)
+        violation(d, "marked a special page");
+    if (d->type[gfn] != FAKE_RAM || (d->config.refuse_every && gfn % d->config.refuse_every == 0)) {
+        rc = -EBUSY;
+    } else if (d->config.half_every && gfn % d->config.half_every == 0) {
+        d->type[gfn] = FAKE_PAGING_OUT;
+        rc = -EBUSY;
+    } else {
+        d->type[gfn] = FAKE_PAGED;
+        memset(page_of(d, gfn), 0xee, FAKE_PAGE);
+        be->calls.evict++;
+        d->results->marks++;
+    }
+    pthread_mutex_unlock(&d->lock);
+    return rc;
+}
+
+static int be_load(struct backend *be, uint64_t gfn, const void *page)
+{
+    struct fake_domain *d = of(be);
+    int rc = 0;
+
+    if (d->config.load_us)
+        usleep(d->config.load_us);
+    pthread_mutex_lock(&d->lock);
+    be->calls.load++;
+    d->loads++;
+    if (!d->attached)
+        violation(d, "load without a ring");
+    if (gfn >= d->config.nr_gfns || (d->type[gfn] != FAKE_PAGED && d->type[gfn] != FAKE_PAGING_IN)) {
+        rc = -ENOENT;
+    } else if (d->config.nomem_every && d->loads % d->config.nomem_every == 0) {
+        rc = -ENOMEM;
+    } else {
+        memcpy(page_of(d, gfn), page, FAKE_PAGE);
+        if (gfn == d->config.spoil_gfn)
+            page_of(d, gfn)[77] ^= 1;
+        d->type[gfn] = FAKE_RAM;
+        d->results->loads++;
+    }
+    pthread_mutex_unlock(&d->lock);
+    return rc;
+}
+
+static int be_repair(struct backend *be, uint64_t gfn)
+{
+    struct fake_domain *d = of(be);
+    int rc = 0;
+
+    pthread_mutex_lock(&d->lock);
+    be->calls.repair++;
+    if (gfn >= d->config.nr_gfns || d->type[gfn] != FAKE_PAGING_IN)
+        rc = -ENOENT;
+    else
+        d->type[gfn] = FAKE_RAM;
+    pthread_mutex_unlock(&d->lock);
+    return rc;
+}
+
+static int be_event_fd(struct backend *be)
+{
+    return of(be)->event_fd;
+}
+
+static int be_ack_event(struct backend *be)
+{
+    uint64_t count;
+
+    return read(of(be)->event_fd, &count, sizeof(count)) < 0 ? -errno : 0;
+}
+
+static bool be_next_entry(struct backend *be, struct ring_entry *entry)
+{
+    struct fake_domain *d = of(be);
+    bool any;
+
+    pthread_mutex_lock(&d->lock);
+    any = d->head != d->tail;
+    if (any) {
+        *entry = d->ring[d->head++ % FAKE_SLOTS];
+        d->taken[d->n_taken++] = *entry;
+    }
+    pthread_mutex_unlock(&d->lock);
+    return any;
+}
+
+static void be_respond(struct backend *be, const struct ring_entry *entry)
+{
+    struct fake_domain *d = of(be);
+    unsigned int i;
+
+    pthread_mutex_lock(&d->lock);
+    for (i = 0; i < d->n_taken; i++)
+        if (d->taken[i].gfn == entry->gfn && d->taken[i].vcpu_id == entry->vcpu_id && d->taken[i].kind == entry->kind)
+            break;
+    if (i == d->n_taken) {
+        violation(d, "an answer that no entry wanted");
+    } else {
+        d->taken[i] = d->taken[--d->n_taken];
+        d->answers[d->n_answers++] = *entry;
+    }
+    pthread_mutex_unlock(&d->lock);
+}
+
+static int be_push(struct backend *be)
+{
+    struct fake_domain *d = of(be);
+
+    pthread_mutex_lock(&d->lock);
+    for (unsigned int i = 0; i < d->n_answers; i++) {
+        const struct ring_entry *e = &d->answers[i];
+
+        /* An answer to a paused vcpu whose page is still absent would let it run into the fault again. */
+        if (e->kind & ENTRY_PAUSED && !(e->kind & ENTRY_FOREIGN)) {
+            if (d->type[e->gfn] == FAKE_PAGING_IN || d->type[e->gfn] == FAKE_PAGED)
+                violation(d, "a vcpu was let go while its page is absent");
+            d->waits[e->vcpu_id] = false;
+        }
+    }
+    d->n_answers = 0;
+    pthread_cond_broadcast(&d->changed);
+    pthread_mutex_unlock(&d->lock);
+    return 0;
+}
+
+static int be_life_fd(struct backend *be)
+{
+    return of(be)->life_fd;
+}
+
+static void be_ack_life(struct backend *be)
+{
+    uint64_t count;
+
+    if (read(of(be)->life_fd, &count, sizeof(count)) < 0)
+        return;
+}
+
+static void *be_map(struct backend *be, const uint64_t *gfns, unsigned int n, int *err)
+{
+    struct fake_domain *d = of(be);
+    uint8_t *map = malloc((size_t)n * FAKE_PAGE);
+
+    be->calls.map++;
+    for (unsigned int i = 0; i < n; i++) {
+        err[i] = d->type[gfns[i]] == FAKE_RAM ? 0 : -EINVAL;
+        memcpy(map + (size_t)i * FAKE_PAGE, page_of(d, gfns[i]), FAKE_PAGE);
+    }
+    return map;
+}
+
+static void be_unmap(struct backend *be, void *address, unsigned int n)
+{
+    (void)be;
+    (void)n;
+    free(address);
+}
+
+static const struct backend_ops fake_ops = {
+    .name = "fake",
+    .close = be_close,
+    .info = be_info,
+    .pause = be_pause,
+    .unpause = be_unpause,
+    .max_gfn = be_max_gfn,
+    .populated = be_populated,
+    .special = be_special,
+    .attach = be_attach,
+    .detach = be_detach,
+    .abandon = be_abandon,
+    .slots = be_slots,
+    .mark = be_mark,
+    .load = be_load,
+    .repair = be_repair,
+    .event_fd = be_event_fd,
+    .ack_event = be_ack_event,
+    .next_entry = be_next_entry,
+    .respond = be_respond,
+    .push = be_push,
+    .life_fd = be_life_fd,
+    .ack_life = be_ack_life,
+    .map = be_map,
+    .unmap = be_unmap,
+};
+
+static void on_destroy(int signal)
+{
+    (void)signal;
+    fake_destroy();
+}
+
+static void on_unpause(int signal)
+{
+    (void)signal;
+    fake_toolstack_unpause();
+}
+
+/* The test tells the domain's process by signals; they are taken here, not in a handler. */
+static void *toolstack_main(void *data)
+{
+    sigset_t set;
+    int signal;
+
+    (void)data;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    sigaddset(&set, SIGUSR2);
+    while (sigwait(&set, &signal) == 0)
+        (signal == SIGUSR1 ? on_destroy : on_unpause)(signal);
+    return NULL;
+}
+
+struct backend *fake_open(const char *domain, char *why, size_t why_size)
+{
+    struct fake_domain *d = calloc(1, sizeof(*d));
+    pthread_t toolstack;
+    sigset_t set;
+
+    if (strcmp(domain, "nobody") == 0) {
+        snprintf(why, why_size, "no domain '%s' here", domain);
+        free(d);
+        return NULL;
+    }
+    d->be.ops = &fake_ops;
+    d->be.domid = d->config.seed ? 7 : 8;
+    d->config = next_config;
+    d->results = d->config.results;
+    d->be.domid = d->config.seed ? 7 : 8;
+    d->pauses = d->config.running ? 0 : 1;
+    pthread_mutex_init(&d->lock, NULL);
+    pthread_cond_init(&d->changed, NULL);
+    d->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    d->life_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    d->memory = mmap(NULL, d->config.nr_gfns * FAKE_PAGE, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    d->type = calloc(d->config.nr_gfns, 1);
+    d->own = calloc(d->config.nr_gfns, 1);
+    for (uint64_t gfn = 0; gfn < d->config.nr_gfns; gfn++) {
+        if (gfn >= d->config.hole_first && gfn - d->config.hole_first < d->config.hole_count)
+            continue;
+        d->type[gfn] = FAKE_RAM;
+        /* The restored guest holds what the source has: the stream brought it. */
+        fake_contents(gfn, d->config.seed ? d->config.seed : 1, page_of(d, gfn));
+    }
+    the_domain = d;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    sigaddset(&set, SIGUSR2);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    pthread_create(&toolstack, NULL, toolstack_main, NULL);
+    for (unsigned int i = 0; i < d->config.vcpus; i++) {
+        struct vcpu_start *start = malloc(sizeof(*start));
+
+        *start = (struct vcpu_start){d, i};
+        pthread_create(&d->threads[i], NULL, vcpu_main, start);
+    }
+    d->results->ready = 1;
+    return &d->be;
+}
+
+void fake_destroy(void)
+{
+    struct fake_domain *d = the_domain;
+
+    pthread_mutex_lock(&d->lock);
+    d->dying = true;
+    pthread_cond_broadcast(&d->changed);
+    pthread_mutex_unlock(&d->lock);
+    kick(d->life_fd);
+}
+
+void fake_toolstack_unpause(void)
+{
+    struct fake_domain *d = the_domain;
+
+    pthread_mutex_lock(&d->lock);
+    d->pauses--;
+    pthread_cond_broadcast(&d->changed);
+    pthread_mutex_unlock(&d->lock);
+}
+
+void fake_check_all(void)
+{
+    struct fake_domain *d = the_domain;
+
+    /* The vcpus go on until they have touched what they wanted: now that all is there, nothing holds them. */
+    if (!d->dying && d->pauses == 0)
+        for (unsigned int i = 0; i < d->config.vcpus; i++)
+            pthread_join(d->threads[i], NULL);
+    pthread_mutex_lock(&d->lock);
+    for (uint64_t gfn = 0; gfn < d->config.nr_gfns; gfn++) {
+        if (marked(d, gfn) && d->type[gfn] != FAKE_PAGING_OUT && !d->dying)
+            d->results->wrong_pages++;
+        if (d->type[gfn] == FAKE_RAM)
+            look(d, gfn);
+    }
+    pthread_mutex_unlock(&d->lock);
+}

@@ -1,0 +1,65 @@
+/*
+ * A domain made of memory and a lock: types of gfns as in Xen's p2m, a ring of few slots, vcpus that are threads. Deterministic but for
+ * the order in which threads run. Every rule of the ring that the pager could break is counted in `violations`.
+ */
+#ifndef FAKE_DOMAIN_H
+#define FAKE_DOMAIN_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "backend.h"
+
+#define FAKE_SLOTS 8
+#define FAKE_VCPUS 8
+#define FAKE_PAGE  4096u
+
+enum fake_type { FAKE_HOLE, FAKE_RAM, FAKE_PAGING_OUT, FAKE_PAGED, FAKE_PAGING_IN };
+
+/* Figures that outlive the process: in memory shared with the test. */
+struct fake_results {
+    uint64_t touches, wrong_pages, violations, marks, loads, replaced, dropped, foreign;
+    uint64_t blocked_vcpus;
+    uint64_t first_wrong_gfn;
+    int ready; /* the domain was opened */
+};
+
+struct fake_config {
+    uint64_t nr_gfns;      /* 0 .. nr-1 */
+    uint64_t hole_first, hole_count;
+    uint64_t special_gfn;  /* one page that must not be marked */
+    uint64_t refuse_every; /* mark of every n-th gfn is refused; 0: none */
+    uint64_t half_every;   /* mark of every n-th gfn fails after nominate; 0: none */
+    unsigned int nomem_every; /* every n-th load fails once with -ENOMEM; 0: none */
+    unsigned int load_us;  /* what a load costs */
+    unsigned int seed;     /* of the contents; 0: no contents (a destination) */
+    uint64_t spoil_gfn;    /* after its load this page gets a wrong byte; UINT64_MAX: none */
+    bool running;          /* not paused when opened */
+    bool pv;
+    bool foreign_uuid;
+    /* What the guest does once it runs. */
+    unsigned int vcpus;
+    uint64_t touches;      /* per vcpu */
+    unsigned int drop_percent, replace_percent, foreign_percent;
+    bool auto_unpause;     /* take back the toolstack's pause when the pager has taken back its own */
+    struct fake_results *results;
+};
+
+struct fake_domain;
+
+/* The contents that gfn has at the source. */
+void fake_contents(uint64_t gfn, unsigned int seed, uint8_t page[FAKE_PAGE]);
+
+/* The config that the next open uses (a process opens one domain). */
+void fake_prepare(const struct fake_config *config);
+struct backend *fake_open(const char *domain, char *why, size_t why_size);
+
+/* Of the domain that is open in this process: what tests do to it from outside. */
+void fake_destroy(void);
+void fake_toolstack_unpause(void);
+
+/* After the session: compare every page with what it should hold. Counts into results. */
+void fake_check_all(void);
+
+#endif
