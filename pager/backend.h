@@ -61,8 +61,17 @@ struct backend_ops {
     void (*abandon)(struct backend *be);
     unsigned int (*slots)(struct backend *be);
 
-    /* Evict one page: 0, or -errno when it stays (-EBUSY: Xen refuses it, which is normal). */
+    /*
+     * Evict one page: 0, or -errno when it stays (-EBUSY: Xen refuses it, which is normal). -EAGAIN: it is
+     * nominated and stays; who touches it raises EVICT_FAIL, and it has to be repaired or unmarked before the
+     * ring goes.
+     */
     int (*mark)(struct backend *be, uint64_t gfn);
+    /*
+     * Make a nominated page that nobody has touched an ordinary one again. The domain is paused. scratch is a
+     * page to work in. 0, or -EBUSY: someone still maps it, try again.
+     */
+    int (*unmark)(struct backend *be, uint64_t gfn, void *scratch);
     /* Give an evicted page its contents: 0, -ENOENT no longer evicted, -ENOMEM, or worse. */
     int (*load)(struct backend *be, uint64_t gfn, const void *page);
     /* Flip the type of a nominated page back: 0, -ENOENT, -EINVAL there is no page. */

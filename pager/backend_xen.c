@@ -157,6 +157,32 @@ static int be_repair(struct backend *be, uint64_t gfn)
     return last_error(xc_mem_paging_prep(xen_of(be)->xch, be->domid, gfn));
 }
 
+/*
+ * A page in paging_out cannot be prepared: Xen does that from paging_in or paged only, and without a ring the
+ * guest is crashed when it touches the page (mem_paging.c: prepare, p2m_mem_paging_populate). So: copy,
+ * evict, load the copy.
+ */
+static int be_unmark(struct backend *be, uint64_t gfn, void *scratch)
+{
+    struct backend_xen *x = xen_of(be);
+    xen_pfn_t pfn = gfn;
+    int err = 0;
+    void *page = xenforeignmemory_map(x->fmem, be->domid, PROT_READ, 1, &pfn, &err);
+
+    be->calls.map++;
+    if (!page)
+        return -errno;
+    if (!err)
+        memcpy(scratch, page, XC_PAGE_SIZE);
+    xenforeignmemory_unmap(x->fmem, page, 1);
+    if (err)
+        return err;
+    be->calls.evict++;
+    if (xc_mem_paging_evict(x->xch, be->domid, gfn))
+        return -errno;
+    return be_load(be, gfn, scratch);
+}
+
 static int be_event_fd(struct backend *be)
 {
     return xenevtchn_fd(xen_of(be)->xce);
@@ -257,6 +283,7 @@ static const struct backend_ops xen_ops = {
     .abandon = be_abandon,
     .slots = be_slots,
     .mark = be_mark,
+    .unmark = be_unmark,
     .load = be_load,
     .repair = be_repair,
     .event_fd = be_event_fd,

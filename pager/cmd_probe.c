@@ -22,7 +22,6 @@ static const char help[] =
     "there is.\n"
     "Changes nothing. Exit status: 0 yes, 4 no (with the reason), 1 Xen cannot be asked.\n";
 
-
 struct probe {
     xc_interface *xch;
     struct xs_handle *xsh;

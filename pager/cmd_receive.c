@@ -10,7 +10,8 @@
 
 enum { OPT_CONNECT = OPT_OWN, OPT_EVICT, OPT_VERIFY, OPT_PUSH, OPT_POOL_PAGES, OPT_FEEDER_UID };
 
-/* 1 MiB under way: what a default socket buffer held in 2017. Every one of them is installed before a faulted page. */
+/* 1 MiB under way: what a default socket buffer held in 2017. Every one of them is installed before a faulted
+ * page. */
 #define POOL_PAGES_DEFAULT 256
 #define FEEDER_UID_DEFAULT 65534 /* nobody */
 

@@ -17,6 +17,9 @@
 
 enum receive_verify { VERIFY_NONE, VERIFY_HASH, VERIFY_FULL };
 
+/* Evicting a page fails after it was nominated only if someone maps it between two hypercalls. */
+#define RECEIVE_HALF_MAX 512
+
 struct receive_options {
     const char *domain;
     const char *connect;
@@ -62,8 +65,9 @@ struct receiver {
     uint64_t max_gfn;
     uint64_t populated_count;
     uint64_t special_count;
-    uint64_t refused; /* pages Xen did not let go */
-    uint64_t refused_after_nominate;
+    uint64_t refused;                /* pages Xen did not let go */
+    uint64_t half[RECEIVE_HALF_MAX]; /* nominated, not evicted, not repaired since */
+    unsigned int n_half;
     struct gfn_bitmap populated;
     struct gfn_bitmap special;
     struct run_hash set_hash;
@@ -110,6 +114,10 @@ int receive_run(const struct receive_options *options);
 /* receive_mark.c: scan, evict and announce, in pieces, from the idle watcher. */
 void receive_mark_start(struct receiver *r);
 void receive_mark_step(struct receiver *r);
+/* gfn is no longer nominated. */
+void receive_half_gone(struct receiver *r, uint64_t gfn);
+/* Make all that are left ordinary pages again; the domain is paused. 0, or -EBUSY: try again. */
+int receive_half_unmark(struct receiver *r);
 
 /* receive_link.c */
 void receive_order(struct receiver *r, uint32_t type, uint64_t a, uint64_t b);

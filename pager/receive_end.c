@@ -100,11 +100,14 @@ void receive_leave(struct receiver *r)
     if (session_final(r->run.state))
         return;
     receive_ring(r);
-    rc = r->be->ops->detach(r->be);
+    rc = receive_half_unmark(r);
+    if (rc == 0)
+        rc = r->be->ops->detach(r->be);
     if (held)
         r->be->ops->unpause(r->be);
     if (rc == -EBUSY) {
-        /* vcpus sleep in Xen for a slot of the ring; answered now, they will have gone in a moment. */
+        /* vcpus sleep in Xen for a slot of the ring, or someone maps a page: both will have passed in a
+         * moment. */
         ev_timer_set(&r->leave, LEAVE_RETRY_S, 0.);
         ev_timer_start(r->run.loop, &r->leave);
         return;
@@ -171,8 +174,11 @@ void receive_give_up(struct receiver *r, int exit_status, const char *fmt, ...)
     va_end(ap);
     r->work = WORK_NONE;
     receive_order(r, ORDER_GONE, WIRE_GONE_GIVEN_UP, 0);
-    if (r->attached && r->be->ops->detach(r->be))
-        r->be->ops->abandon(r->be);
+    if (r->attached) {
+        receive_half_unmark(r);
+        if (r->be->ops->detach(r->be))
+            r->be->ops->abandon(r->be);
+    }
     r->attached = false;
     ev_io_stop(r->run.loop, &r->ring_io);
     if (r->pages.counts.set) {

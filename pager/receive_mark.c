@@ -101,6 +101,41 @@ static void scan_step(struct receiver *r)
     }
 }
 
+static void half_marked(struct receiver *r, uint64_t gfn, int rc)
+{
+    r->refused++;
+    if (rc != -EAGAIN)
+        return;
+    if (r->n_half == RECEIVE_HALF_MAX) {
+        receive_give_up(r, EXIT_FAILED,
+                        "more than %u pages of domain %u were mapped by someone while they were evicted",
+                        RECEIVE_HALF_MAX, r->be->domid);
+        return;
+    }
+    r->half[r->n_half++] = gfn;
+}
+
+void receive_half_gone(struct receiver *r, uint64_t gfn)
+{
+    for (unsigned int i = 0; i < r->n_half; i++)
+        if (r->half[i] == gfn)
+            r->half[i--] = r->half[--r->n_half];
+}
+
+int receive_half_unmark(struct receiver *r)
+{
+    for (unsigned int i = r->n_half; i-- > 0;) {
+        int rc = r->be->ops->unmark(r->be, r->half[i], r->scratch);
+
+        if (rc == -EBUSY)
+            return rc;
+        if (rc)
+            log_warning("gfn 0x%llx stays nominated: %s", (unsigned long long)r->half[i], strerror(-rc));
+        r->n_half = i;
+    }
+    return 0;
+}
+
 static void mark_step(struct receiver *r)
 {
     for (int i = 0; i < MARKS_PER_STEP; i++) {
@@ -125,7 +160,7 @@ static void mark_step(struct receiver *r)
         else if (rc == -ESRCH || rc == -ENODEV)
             receive_domain_event(r);
         else
-            r->refused++;
+            half_marked(r, gfn, rc);
         if (r->work != WORK_MARK)
             return;
     }

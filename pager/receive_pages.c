@@ -32,6 +32,8 @@ static bool take_entry(struct receiver *r, const struct ring_entry *entry)
     uint64_t now = monotonic_ns();
     struct pagein_action action = pagein_entry(&r->pages, entry, now);
 
+    if (entry->kind & ENTRY_EVICT_FAIL)
+        receive_half_gone(r, entry->gfn);
     if (action.verdict == PAGEIN_REPAIR)
         action = pagein_repaired(&r->pages, entry, r->be->ops->repair(r->be, entry->gfn), now);
     /* The first fault of a guest vcpu: it runs. */

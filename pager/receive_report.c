@@ -24,6 +24,7 @@ static json_t *page_figures(const struct receiver *r)
     number(o, "set", p->counts.set);
     number(o, "special", r->special_count);
     number(o, "refused", r->refused);
+    number(o, "nominated", r->n_half);
     number(o, "outstanding", pagein_outstanding(p));
     number(o, "absent", p->absent);
     number(o, "requested", p->requested);

@@ -23,14 +23,14 @@ struct fake_domain {
     int event_fd, life_fd;
 
     struct ring_entry ring[FAKE_SLOTS];
-    unsigned int head, tail;     /* entries not taken yet */
+    unsigned int head, tail; /* entries not taken yet */
     struct ring_entry taken[FAKE_SLOTS];
-    unsigned int n_taken;        /* taken and not answered */
+    unsigned int n_taken; /* taken and not answered */
     struct ring_entry answers[FAKE_SLOTS];
-    unsigned int n_answers;      /* answered and not pushed */
+    unsigned int n_answers; /* answered and not pushed */
     bool waits[FAKE_VCPUS];
     pthread_t threads[FAKE_VCPUS];
-    uint64_t loads;
+    uint64_t loads, unmarks;
 };
 
 static struct fake_config next_config;
@@ -144,7 +144,8 @@ static bool marked(const struct fake_domain *d, uint64_t gfn)
     return d->type[gfn] == FAKE_PAGED || d->type[gfn] == FAKE_PAGING_IN || d->type[gfn] == FAKE_PAGING_OUT;
 }
 
-/* The guest releases a page: Xen tells the pager if it was absent. Later it fills the hole with one of its own. */
+/* The guest releases a page: Xen tells the pager if it was absent. Later it fills the hole with one of its
+ * own. */
 static void release_page(struct fake_domain *d, uint64_t gfn)
 {
     if (marked(d, gfn)) {
@@ -318,6 +319,9 @@ static int be_detach(struct backend *be)
     int rc = 0;
 
     pthread_mutex_lock(&d->lock);
+    for (uint64_t gfn = 0; gfn < d->config.nr_gfns; gfn++)
+        if (d->type[gfn] == FAKE_PAGING_OUT)
+            violation(d, "detached from a nominated page: the guest crashes when it touches it");
     if (d->head != d->tail || d->n_taken || d->n_answers) {
         violation(d, "detached with entries that nobody answered");
         rc = -EBUSY;
@@ -353,13 +357,31 @@ static int be_mark(struct backend *be, uint64_t gfn)
         rc = -EBUSY;
     } else if (d->config.half_every && gfn % d->config.half_every == 0) {
         d->type[gfn] = FAKE_PAGING_OUT;
-        rc = -EBUSY;
+        rc = -EAGAIN;
     } else {
         d->type[gfn] = FAKE_PAGED;
         memset(page_of(d, gfn), 0xee, FAKE_PAGE);
         be->calls.evict++;
         d->results->marks++;
     }
+    pthread_mutex_unlock(&d->lock);
+    return rc;
+}
+
+static int be_unmark(struct backend *be, uint64_t gfn, void *scratch)
+{
+    struct fake_domain *d = of(be);
+    int rc = 0;
+
+    pthread_mutex_lock(&d->lock);
+    (void)scratch;
+    if (d->pauses == 0)
+        violation(d, "unmarked while the guest runs");
+    /* Now and then someone still maps the page. */
+    if (d->type[gfn] != FAKE_PAGING_OUT || ++d->unmarks % 5 == 0)
+        rc = -EBUSY;
+    else
+        d->type[gfn] = FAKE_RAM;
     pthread_mutex_unlock(&d->lock);
     return rc;
 }
@@ -440,7 +462,8 @@ static void be_respond(struct backend *be, const struct ring_entry *entry)
 
     pthread_mutex_lock(&d->lock);
     for (i = 0; i < d->n_taken; i++)
-        if (d->taken[i].gfn == entry->gfn && d->taken[i].vcpu_id == entry->vcpu_id && d->taken[i].kind == entry->kind)
+        if (d->taken[i].gfn == entry->gfn && d->taken[i].vcpu_id == entry->vcpu_id &&
+            d->taken[i].kind == entry->kind)
             break;
     if (i == d->n_taken) {
         violation(d, "an answer that no entry wanted");
@@ -519,6 +542,7 @@ static const struct backend_ops fake_ops = {
     .abandon = be_abandon,
     .slots = be_slots,
     .mark = be_mark,
+    .unmark = be_unmark,
     .load = be_load,
     .repair = be_repair,
     .event_fd = be_event_fd,
@@ -638,7 +662,7 @@ void fake_check_all(void)
             pthread_join(d->threads[i], NULL);
     pthread_mutex_lock(&d->lock);
     for (uint64_t gfn = 0; gfn < d->config.nr_gfns; gfn++) {
-        if (marked(d, gfn) && d->type[gfn] != FAKE_PAGING_OUT && !d->dying)
+        if (marked(d, gfn) && !d->dying)
             d->results->wrong_pages++;
         if (d->type[gfn] == FAKE_RAM)
             look(d, gfn);

@@ -1,6 +1,7 @@
 /*
- * A domain made of memory and a lock: types of gfns as in Xen's p2m, a ring of few slots, vcpus that are threads. Deterministic but for
- * the order in which threads run. Every rule of the ring that the pager could break is counted in `violations`.
+ * A domain made of memory and a lock: types of gfns as in Xen's p2m, a ring of few slots, vcpus that are
+ * threads. Deterministic but for the order in which threads run. Every rule of the ring that the pager could
+ * break is counted in `violations`.
  */
 #ifndef FAKE_DOMAIN_H
 #define FAKE_DOMAIN_H
@@ -26,23 +27,23 @@ struct fake_results {
 };
 
 struct fake_config {
-    uint64_t nr_gfns;      /* 0 .. nr-1 */
+    uint64_t nr_gfns; /* 0 .. nr-1 */
     uint64_t hole_first, hole_count;
-    uint64_t special_gfn;  /* one page that must not be marked */
-    uint64_t refuse_every; /* mark of every n-th gfn is refused; 0: none */
-    uint64_t half_every;   /* mark of every n-th gfn fails after nominate; 0: none */
+    uint64_t special_gfn;     /* one page that must not be marked */
+    uint64_t refuse_every;    /* mark of every n-th gfn is refused; 0: none */
+    uint64_t half_every;      /* mark of every n-th gfn fails after nominate; 0: none */
     unsigned int nomem_every; /* every n-th load fails once with -ENOMEM; 0: none */
-    unsigned int load_us;  /* what a load costs */
-    unsigned int seed;     /* of the contents; 0: no contents (a destination) */
-    uint64_t spoil_gfn;    /* after its load this page gets a wrong byte; UINT64_MAX: none */
-    bool running;          /* not paused when opened */
+    unsigned int load_us;     /* what a load costs */
+    unsigned int seed;        /* of the contents; 0: no contents (a destination) */
+    uint64_t spoil_gfn;       /* after its load this page gets a wrong byte; UINT64_MAX: none */
+    bool running;             /* not paused when opened */
     bool pv;
     bool foreign_uuid;
     /* What the guest does once it runs. */
     unsigned int vcpus;
-    uint64_t touches;      /* per vcpu */
+    uint64_t touches; /* per vcpu */
     unsigned int drop_percent, replace_percent, foreign_percent;
-    bool auto_unpause;     /* take back the toolstack's pause when the pager has taken back its own */
+    bool auto_unpause; /* take back the toolstack's pause when the pager has taken back its own */
     struct fake_results *results;
 };
 

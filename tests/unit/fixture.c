@@ -1,0 +1,249 @@
+#include "fixture.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "log.h"
+#include "net.h"
+#include "run_dir.h"
+
+#define PATIENCE_S 60
+
+static int bound_pipe = -1;
+
+static void tell_bound(const char *address)
+{
+    if (write(bound_pipe, address, strlen(address)) < 0)
+        abort();
+    close(bound_pipe);
+}
+
+void fixture_init(struct fixture *f)
+{
+    static char empty[4096];
+
+    memset(f, 0, sizeof(*f));
+    snprintf(f->dir, sizeof(f->dir), "/tmp/xenpaging-pc-test.XXXXXX");
+    assert_non_null(mkdtemp(f->dir));
+    assert_int_equal(run_dir_prepare(f->dir, empty, sizeof(empty)), 0);
+    f->results =
+        mmap(NULL, 2 * sizeof(*f->results), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    f->source = (struct fake_config){.nr_gfns = 1500,
+                                     .hole_first = 600,
+                                     .hole_count = 200,
+                                     .special_gfn = 1490,
+                                     .seed = 1,
+                                     .spoil_gfn = UINT64_MAX,
+                                     .results = &f->results[0]};
+    f->destination = f->source;
+    f->destination.seed = 0;
+    f->destination.results = &f->results[1];
+    f->destination.auto_unpause = true;
+    f->destination.vcpus = 4;
+    f->destination.touches = 400;
+    f->serve = (struct serve_options){
+        .domain = "g", .listen = "127.0.0.1:0", .run_dir = f->dir, .bound = tell_bound, .open = fake_open};
+    f->receive = (struct receive_options){.domain = "g",
+                                          .connect = f->address,
+                                          .run_dir = f->dir,
+                                          .empty_dir = empty,
+                                          .slots = 64,
+                                          .feeder_uid = 65534,
+                                          .open = fake_open};
+    memset(f->serve.token, TOKEN_BYTE, sizeof(f->serve.token));
+    memset(f->receive.token, TOKEN_BYTE, sizeof(f->receive.token));
+}
+
+static void end(pid_t *pid)
+{
+    if (*pid > 0) {
+        kill(*pid, SIGKILL);
+        waitpid(*pid, NULL, 0);
+    }
+    *pid = 0;
+}
+
+void fixture_free(struct fixture *f)
+{
+    char command[128];
+
+    end(&f->serve_pid);
+    end(&f->receive_pid);
+    munmap(f->results, 2 * sizeof(*f->results));
+    snprintf(command, sizeof(command), "rm -rf %s", f->dir);
+    assert_int_equal(system(command), 0);
+}
+
+static void quiet(struct fixture *f, const char *name)
+{
+    char path[128];
+
+    snprintf(path, sizeof(path), "%s/%s.log", f->dir, name);
+    if (!getenv("TEST_VERBOSE") && log_open(path))
+        abort();
+    log_set_level(LOG_LEVEL_DEBUG);
+    log_set_name(name);
+}
+
+void fixture_start_serve(struct fixture *f)
+{
+    int pipe_fd[2];
+    ssize_t n;
+
+    assert_int_equal(pipe2(pipe_fd, O_CLOEXEC), 0);
+    f->serve_pid = fork();
+    if (f->serve_pid == 0) {
+        quiet(f, "serve");
+        bound_pipe = pipe_fd[1];
+        fake_prepare(&f->source);
+        _exit(serve_run(&f->serve));
+    }
+    close(pipe_fd[1]);
+    n = read(pipe_fd[0], f->address, sizeof(f->address) - 1);
+    close(pipe_fd[0]);
+    f->address[n > 0 ? n : 0] = '\0';
+}
+
+void fixture_start_receive(struct fixture *f)
+{
+    f->receive_pid = fork();
+    if (f->receive_pid == 0) {
+        int rc;
+
+        quiet(f, "receive");
+        fake_prepare(&f->destination);
+        rc = receive_run(&f->receive);
+        if (f->results[1].ready)
+            fake_check_all();
+        _exit(rc);
+    }
+}
+
+int fixture_wait(pid_t pid)
+{
+    struct timespec patience = {PATIENCE_S, 0};
+    sigset_t set, old;
+    int status;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &set, &old);
+    while (waitpid(pid, &status, WNOHANG) == 0) {
+        if (sigtimedwait(&set, NULL, &patience) < 0) {
+            fprintf(stderr, "process %d hangs\n", pid);
+            sigprocmask(SIG_SETMASK, &old, NULL);
+            fail();
+        }
+    }
+    sigprocmask(SIG_SETMASK, &old, NULL);
+    if (WIFSIGNALED(status))
+        return -WTERMSIG(status);
+    return WEXITSTATUS(status);
+}
+
+static FILE *connect_status(struct fixture *f, const char *role)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    struct timeval patience = {PATIENCE_S, 0};
+    int fd;
+
+    snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/%s-%u.sock", f->dir, role,
+             strcmp(role, "serve") == 0 ? 7 : 8);
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    /* It is being started: its socket will be there in a moment, or fixture_wait() finds it ended. */
+    for (int i = 0; i < 6000 && connect(fd, (struct sockaddr *)&addr, sizeof(addr)); i++)
+        usleep(10000);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    return fdopen(fd, "r");
+}
+
+static bool seen(const json_t *report, const char *state)
+{
+    const json_t *value;
+    size_t i;
+
+    json_array_foreach(json_object_get(report, "seen"), i, value)
+    {
+        if (strcmp(json_string_value(value), state) == 0)
+            return true;
+    }
+    return false;
+}
+
+json_t *fixture_await(struct fixture *f, const char *role, const char *state)
+{
+    FILE *stream = connect_status(f, role);
+    json_t *report;
+
+    while ((report = json_loadf(stream, JSON_DISABLE_EOF_CHECK, NULL)) && !seen(report, state))
+        json_decref(report);
+    fclose(stream);
+    assert_non_null(report);
+    return report;
+}
+
+json_t *fixture_status(struct fixture *f, const char *role)
+{
+    FILE *stream = connect_status(f, role);
+    json_t *report = json_loadf(stream, JSON_DISABLE_EOF_CHECK, NULL);
+
+    fclose(stream);
+    assert_non_null(report);
+    return report;
+}
+
+json_t *fixture_last(struct fixture *f, const char *role)
+{
+    char path[128];
+    json_t *report;
+
+    snprintf(path, sizeof(path), "%s/%s-%u.last.json", f->dir, role, strcmp(role, "serve") == 0 ? 7 : 8);
+    report = json_load_file(path, 0, NULL);
+    assert_non_null(report);
+    return report;
+}
+
+long long figure(const json_t *report, const char *group, const char *name)
+{
+    const json_t *value = json_object_get(json_object_get(report, group), name);
+
+    if (!json_is_integer(value))
+        fprintf(stderr, "no figure %s.%s\n", group, name);
+    assert_true(json_is_integer(value));
+    return json_integer_value(value);
+}
+
+int fixture_listen(struct fixture *f)
+{
+    char why[256];
+    int fd = net_listen("127.0.0.1:0", f->address, sizeof(f->address), why, sizeof(why));
+
+    assert_true(fd >= 0);
+    fcntl(fd, F_SETFL, 0);
+    return fd;
+}
+
+int fixture_dial(struct fixture *f)
+{
+    char why[256];
+    struct timeval patience = {PATIENCE_S, 0};
+    int fd = net_dial(f->address, 5000, why, sizeof(why));
+
+    assert_true(fd >= 0);
+    fcntl(fd, F_SETFL, 0);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    return fd;
+}

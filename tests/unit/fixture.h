@@ -1,0 +1,54 @@
+/*
+ * A session over loopback with the real serve, the real receive and its real feeder; only the domains are
+ * fakes. Each end is a process of its own.
+ */
+#ifndef FIXTURE_H
+#define FIXTURE_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "fake/fake_domain.h"
+#include "receive.h"
+#include "serve.h"
+
+#define TOKEN_BYTE 0x42
+
+struct fixture {
+    char dir[64];
+    char address[64]; /* where serve listens, or a peer the test plays */
+    struct fake_config source, destination;
+    struct fake_results *results; /* [0] source, [1] destination */
+    struct serve_options serve;
+    struct receive_options receive;
+    pid_t serve_pid, receive_pid;
+};
+
+/* A folder, and configs of a small domain: 1500 gfns with a hole. */
+void fixture_init(struct fixture *f);
+void fixture_free(struct fixture *f);
+
+void fixture_start_serve(struct fixture *f);
+void fixture_start_receive(struct fixture *f);
+
+/* Exit status of a session, which has to end within 60 s. */
+int fixture_wait(pid_t pid);
+
+/* Wait (60 s) for a state of "serve" or "receive", then return what it shows. */
+json_t *fixture_await(struct fixture *f, const char *role, const char *state);
+/* What it shows now. */
+json_t *fixture_status(struct fixture *f, const char *role);
+/* The final figures. */
+json_t *fixture_last(struct fixture *f, const char *role);
+
+/* report.group.name, which has to be there. */
+long long figure(const json_t *report, const char *group, const char *name);
+
+/* A TCP listener on loopback for a test that plays serve; its address goes into f->address. */
+int fixture_listen(struct fixture *f);
+
+/* Connect to f->address. Blocking. */
+int fixture_dial(struct fixture *f);
+
+#endif

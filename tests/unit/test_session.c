@@ -1,0 +1,595 @@
+/* Whole sessions, end to end over loopback: the real serve, pager and feeder, with fake domains on both ends.
+ */
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "exit_status.h"
+#include "fixture.h"
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof(*f));
+
+    fixture_init(f);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    fixture_free(*state);
+    free(*state);
+    return 0;
+}
+
+static void both_end_with(struct fixture *f, int serve, int receive)
+{
+    assert_int_equal(fixture_wait(f->receive_pid), receive);
+    f->receive_pid = 0;
+    assert_int_equal(fixture_wait(f->serve_pid), serve);
+    f->serve_pid = 0;
+}
+
+static void nothing_wrong(const struct fixture *f)
+{
+    assert_int_equal(f->results[1].wrong_pages, 0);
+    assert_int_equal(f->results[1].violations, 0);
+    assert_int_equal(f->results[0].violations, 0);
+}
+
+static void run(struct fixture *f)
+{
+    fixture_start_serve(f);
+    fixture_start_receive(f);
+    both_end_with(f, EXIT_DONE, EXIT_DONE);
+    nothing_wrong(f);
+}
+
+static void every_byte_arrives(void **state)
+{
+    struct fixture *f = *state;
+    json_t *receive, *serve;
+
+    run(f);
+    receive = fixture_last(f, "receive");
+    serve = fixture_last(f, "serve");
+    /* 1500 gfns, 200 of them a hole, one special. */
+    assert_int_equal(figure(receive, "pages", "set"), 1299);
+    assert_int_equal(figure(receive, "pages", "installed"), 1299);
+    assert_int_equal(figure(serve, "pages", "sent"), 1299);
+    assert_int_equal(figure(receive, "link", "serve_sent"), 1299);
+    assert_true(f->results[1].touches > 1300);
+    assert_string_equal(json_string_value(json_object_get(receive, "state")), "completed");
+    assert_string_equal(json_string_value(json_object_get(serve, "state")), "completed");
+    json_decref(receive);
+    json_decref(serve);
+}
+
+static void faulted_pages_come_on_demand(void **state)
+{
+    struct fixture *f = *state;
+    json_t *receive;
+
+    f->receive.push_on_fault = true;
+    f->receive.verify = VERIFY_HASH;
+    f->destination.load_us = 200;
+    run(f);
+    receive = fixture_last(f, "receive");
+    assert_true(figure(receive, "pages", "faulted") > 10);
+    assert_true(figure(receive, "faults", "guest") >= figure(receive, "pages", "faulted"));
+    /* Nothing was pushed before the guest's first fault. */
+    assert_int_equal(figure(receive, "absent_at_unpause", "pages"), 1299);
+    json_decref(receive);
+}
+
+static void guest_drops_and_replaces_and_is_mapped(void **state)
+{
+    struct fixture *f = *state;
+    json_t *receive;
+
+    f->destination.drop_percent = 5;
+    f->destination.replace_percent = 5;
+    f->destination.foreign_percent = 10;
+    f->destination.load_us = 100;
+    f->receive.push_on_fault = true;
+    run(f);
+    receive = fixture_last(f, "receive");
+    assert_true(figure(receive, "pages", "dropped") > 0);
+    assert_true(figure(receive, "pages", "replaced") > 0);
+    assert_true(figure(receive, "ring", "foreign") > 0);
+    assert_int_equal(figure(receive, "pages", "dropped") + figure(receive, "pages", "replaced") +
+                         figure(receive, "pages", "installed"),
+                     1299);
+    json_decref(receive);
+}
+
+static void rot_04_evict_fail_is_repaired_by_prep(void **state)
+{
+    struct fixture *f = *state;
+    json_t *receive;
+
+    f->destination.half_every = 10;
+    f->destination.foreign_percent = 20;
+    f->destination.touches = 1500;
+    run(f);
+    receive = fixture_last(f, "receive");
+    assert_true(figure(receive, "ring", "evict_fail") > 0);
+    assert_int_equal(figure(receive, "ring", "evict_fail"), figure(receive, "hypercalls", "prep"));
+    json_decref(receive);
+}
+
+static void rot_10_no_memory_is_retried_and_nothing_lost(void **state)
+{
+    struct fixture *f = *state;
+    json_t *receive;
+
+    f->destination.nomem_every = 3;
+    run(f);
+    receive = fixture_last(f, "receive");
+    assert_true(figure(receive, "retry", "nomem") > 300);
+    assert_int_equal(figure(receive, "pages", "installed"), 1299);
+    assert_int_equal(figure(receive, "retry", "held"), 0);
+    json_decref(receive);
+}
+
+static void rot_13_pages_that_xen_refuses_stay_and_the_session_completes(void **state)
+{
+    struct fixture *f = *state;
+    json_t *receive;
+
+    f->destination.refuse_every = 7;
+    run(f);
+    receive = fixture_last(f, "receive");
+    assert_true(figure(receive, "pages", "refused") > 100);
+    assert_int_equal(figure(receive, "pages", "set") + figure(receive, "pages", "refused"), 1299);
+    json_decref(receive);
+}
+
+static void rot_06_gfn_0_is_a_page_like_any_other(void **state)
+{
+    struct fixture *f = *state;
+
+    f->source.nr_gfns = f->destination.nr_gfns = 3;
+    f->source.hole_count = f->destination.hole_count = 0;
+    f->source.special_gfn = f->destination.special_gfn = 2;
+    f->receive.push_on_fault = true;
+    run(f);
+}
+
+static void rot_05_gfns_above_4_gib_up_to_the_last(void **state)
+{
+    struct fixture *f = *state;
+    json_t *receive;
+
+    /* Memory below and above the hole that a guest of more than 3.75 GiB has; the very last gfn counts. */
+    f->source.nr_gfns = f->destination.nr_gfns = 0x100000 + 700;
+    f->source.hole_first = f->destination.hole_first = 500;
+    f->source.hole_count = f->destination.hole_count = 0x100000 - 500;
+    f->source.special_gfn = f->destination.special_gfn = 0x100003;
+    f->destination.touches = 100;
+    run(f);
+    receive = fixture_last(f, "receive");
+    assert_int_equal(figure(receive, "pages", "set"), 500 + 700 - 1);
+    json_decref(receive);
+}
+
+static void an_empty_set_completes(void **state)
+{
+    struct fixture *f = *state;
+
+    f->destination.refuse_every = 1;
+    run(f);
+}
+
+static void verify_full_compares_every_page(void **state)
+{
+    struct fixture *f = *state;
+    json_t *receive;
+
+    f->receive.verify = VERIFY_FULL;
+    f->receive.push_on_fault = true; /* has to push all the same: the guest is paused */
+    run(f);
+    receive = fixture_last(f, "receive");
+    assert_int_equal(figure(receive, "compare", "compared"), 1300);
+    assert_int_equal(figure(receive, "compare", "not_in_set"), 1);
+    assert_int_equal(figure(receive, "compare", "differing_pages"), 0);
+    json_decref(receive);
+}
+
+static void verify_full_finds_one_wrong_byte(void **state)
+{
+    struct fixture *f = *state;
+    json_t *receive;
+
+    f->receive.verify = VERIFY_FULL;
+    f->destination.spoil_gfn = 1234;
+    fixture_start_serve(f);
+    fixture_start_receive(f);
+    both_end_with(f, EXIT_WRONG, EXIT_WRONG);
+    receive = fixture_last(f, "receive");
+    assert_int_equal(figure(receive, "compare", "differing_pages"), 1);
+    assert_int_equal(figure(receive, "compare", "differing_bytes"), 1);
+    assert_int_equal(json_integer_value(json_array_get(
+                         json_object_get(json_object_get(receive, "compare"), "first_gfns"), 0)),
+                     1234);
+    json_decref(receive);
+}
+
+static void paused_with_a_reason(struct fixture *f, const char *reason)
+{
+    json_t *receive = fixture_await(f, "receive", "paused");
+
+    assert_non_null(strstr(json_string_value(json_object_get(receive, "reason")), reason));
+    assert_true(figure(receive, "pages", "outstanding") > 0);
+    json_decref(receive);
+}
+
+/* The guest's vcpus run into absent pages and stay there; what they saw before was right; destroying the
+ * domain ends it. */
+static void guest_waits_until_destroyed(struct fixture *f)
+{
+    json_t *before, *after;
+
+    before = fixture_status(f, "receive");
+    assert_int_equal(kill(f->receive_pid, 0), 0);
+    after = fixture_status(f, "receive");
+    assert_int_equal(figure(before, "pages", "installed"), figure(after, "pages", "installed"));
+    json_decref(before);
+    json_decref(after);
+    assert_int_equal(kill(f->receive_pid, SIGTERM), 0);
+    after = fixture_status(f, "receive");
+    assert_string_equal(json_string_value(json_object_get(after, "state")), "paused");
+    json_decref(after);
+    assert_int_equal(kill(f->receive_pid, SIGUSR1), 0);
+    assert_int_equal(fixture_wait(f->receive_pid), EXIT_GONE);
+    f->receive_pid = 0;
+    assert_true(f->results[1].blocked_vcpus > 0);
+    assert_int_equal(f->results[1].wrong_pages, 0);
+    assert_int_equal(f->results[1].violations, 0);
+}
+
+static void serve_killed_the_guest_waits(void **state)
+{
+    struct fixture *f = *state;
+
+    f->destination.load_us = 2000;
+    f->destination.touches = 100000;
+    fixture_start_serve(f);
+    fixture_start_receive(f);
+    json_decref(fixture_await(f, "receive", "active"));
+    assert_int_equal(kill(f->serve_pid, SIGKILL), 0);
+    paused_with_a_reason(f, "serve");
+    guest_waits_until_destroyed(f);
+}
+
+static void feeder_killed_the_guest_waits(void **state)
+{
+    struct fixture *f = *state;
+    char command[128];
+
+    f->destination.load_us = 2000;
+    f->destination.touches = 100000;
+    fixture_start_serve(f);
+    fixture_start_receive(f);
+    json_decref(fixture_await(f, "receive", "active"));
+    snprintf(command, sizeof(command), "kill -9 $(cat /proc/%d/task/%d/children)", f->receive_pid,
+             f->receive_pid);
+    assert_int_equal(system(command), 0);
+    paused_with_a_reason(f, "feeder died of signal 9");
+    guest_waits_until_destroyed(f);
+    /* No COMPLETE came: for serve that is a failure, and it says that pages are missing over there. */
+    assert_int_equal(fixture_wait(f->serve_pid), EXIT_MISSING);
+    f->serve_pid = 0;
+}
+
+static void guest_destroyed_in_the_middle(void **state)
+{
+    struct fixture *f = *state;
+    json_t *serve;
+
+    f->destination.load_us = 2000;
+    fixture_start_serve(f);
+    fixture_start_receive(f);
+    json_decref(fixture_await(f, "receive", "active"));
+    assert_int_equal(kill(f->receive_pid, SIGUSR1), 0);
+    both_end_with(f, EXIT_GONE, EXIT_GONE);
+    assert_int_equal(f->results[1].wrong_pages, 0);
+    serve = fixture_last(f, "serve");
+    assert_string_equal(json_string_value(json_object_get(serve, "state")), "completed");
+    json_decref(serve);
+}
+
+static void source_destroyed_in_the_middle(void **state)
+{
+    struct fixture *f = *state;
+
+    f->destination.load_us = 2000;
+    f->destination.touches = 100000;
+    fixture_start_serve(f);
+    fixture_start_receive(f);
+    json_decref(fixture_await(f, "receive", "active"));
+    assert_int_equal(kill(f->serve_pid, SIGUSR1), 0);
+    assert_int_equal(fixture_wait(f->serve_pid), EXIT_MISSING);
+    f->serve_pid = 0;
+    json_decref(fixture_await(f, "receive", "paused"));
+    guest_waits_until_destroyed(f);
+}
+
+static void rot_09_sigterm_neither_loses_nor_fetches_the_guest(void **state)
+{
+    struct fixture *f = *state;
+    json_t *receive;
+
+    f->destination.load_us = 1000;
+    fixture_start_serve(f);
+    fixture_start_receive(f);
+    json_decref(fixture_await(f, "receive", "active"));
+    assert_int_equal(kill(f->receive_pid, SIGTERM), 0);
+    assert_int_equal(kill(f->receive_pid, SIGINT), 0);
+    assert_int_equal(kill(f->serve_pid, SIGTERM), 0);
+    both_end_with(f, EXIT_DONE, EXIT_DONE);
+    nothing_wrong(f);
+    receive = fixture_last(f, "receive");
+    assert_true(json_integer_value(json_object_get(receive, "signals_refused")) > 0);
+    json_decref(receive);
+}
+
+static void rot_08_an_idle_pager_sleeps(void **state)
+{
+    struct fixture *f = *state;
+    json_t *before, *after;
+
+    /* Active, the guest still paused, nothing to push before it faults. */
+    f->receive.push_on_fault = true;
+    f->destination.auto_unpause = false;
+    fixture_start_serve(f);
+    fixture_start_receive(f);
+    json_decref(fixture_await(f, "receive", "active"));
+    before = fixture_status(f, "receive");
+    usleep(500000);
+    after = fixture_status(f, "receive");
+    /* Two connections to the status socket and their ends: a few turns, not thousands. */
+    assert_true(json_integer_value(json_object_get(after, "event_loops")) -
+                    json_integer_value(json_object_get(before, "event_loops")) <
+                10);
+    json_decref(before);
+    json_decref(after);
+    assert_int_equal(kill(f->receive_pid, SIGUSR2), 0);
+    both_end_with(f, EXIT_DONE, EXIT_DONE);
+    nothing_wrong(f);
+}
+
+static void rot_11_the_pager_is_locked_in_memory(void **state)
+{
+    struct fixture *f = *state;
+    char path[64], line[256];
+    long locked = -1;
+    FILE *status;
+
+    if (geteuid() != 0)
+        skip();
+    f->receive.push_on_fault = true;
+    f->destination.auto_unpause = false;
+    fixture_start_serve(f);
+    fixture_start_receive(f);
+    json_decref(fixture_await(f, "receive", "active"));
+    snprintf(path, sizeof(path), "/proc/%d/status", f->receive_pid);
+    status = fopen(path, "r");
+    while (fgets(line, sizeof(line), status))
+        sscanf(line, "VmLck: %ld", &locked);
+    fclose(status);
+    assert_true(locked > 64 * 4);
+    assert_int_equal(kill(f->receive_pid, SIGUSR2), 0);
+    both_end_with(f, EXIT_DONE, EXIT_DONE);
+}
+
+static long status_number(pid_t pid, const char *name, int base)
+{
+    char path[64], line[256];
+    long value = -1;
+    FILE *status;
+
+    snprintf(path, sizeof(path), "/proc/%d/status", pid);
+    status = fopen(path, "r");
+    while (status && fgets(line, sizeof(line), status))
+        if (strncmp(line, name, strlen(name)) == 0)
+            value = strtol(line + strlen(name) + 1, NULL, base);
+    if (status)
+        fclose(status);
+    return value;
+}
+
+static void the_feeder_has_no_rights(void **state)
+{
+    struct fixture *f = *state;
+    char path[64], link[256];
+    long feeder;
+    FILE *children;
+    ssize_t n;
+
+    if (geteuid() != 0)
+        skip();
+    f->receive.push_on_fault = true;
+    f->destination.auto_unpause = false;
+    fixture_start_serve(f);
+    fixture_start_receive(f);
+    json_decref(fixture_await(f, "receive", "active"));
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/children", f->receive_pid, f->receive_pid);
+    children = fopen(path, "r");
+    assert_int_equal(fscanf(children, "%ld", &feeder), 1);
+    fclose(children);
+    assert_int_equal(status_number((pid_t)feeder, "Uid:", 10), 65534);
+    assert_int_equal(status_number((pid_t)feeder, "Gid:", 10), 65534);
+    assert_int_equal(status_number((pid_t)feeder, "CapEff:", 16), 0);
+    assert_int_equal(status_number((pid_t)feeder, "CapPrm:", 16), 0);
+    assert_int_equal(status_number((pid_t)feeder, "NoNewPrivs:", 10), 1);
+    assert_int_equal(status_number((pid_t)feeder, "Seccomp:", 10), 2);
+    snprintf(path, sizeof(path), "/proc/%ld/root", feeder);
+    n = readlink(path, link, sizeof(link) - 1);
+    assert_true(n > 0);
+    link[n] = '\0';
+    assert_non_null(strstr(link, "/empty"));
+    /* /dev/null three times, socket, two eventfds, the pipe to the pager: nothing of ours. */
+    snprintf(link, sizeof(link), "test $(ls /proc/%ld/fd | wc -l) -eq 7", feeder);
+    assert_int_equal(system(link), 0);
+    assert_int_equal(kill(f->receive_pid, SIGUSR2), 0);
+    both_end_with(f, EXIT_DONE, EXIT_DONE);
+}
+
+static void a_running_domain_is_refused(void **state)
+{
+    struct fixture *f = *state;
+
+    f->destination.running = true;
+    fixture_start_serve(f);
+    fixture_start_receive(f);
+    assert_int_equal(fixture_wait(f->receive_pid), EXIT_FAILED);
+    f->receive_pid = 0;
+    assert_int_equal(f->results[1].marks, 0);
+    /* serve goes on waiting. */
+    json_decref(fixture_await(f, "serve", "listen"));
+    assert_int_equal(kill(f->serve_pid, SIGTERM), 0);
+    assert_int_equal(fixture_wait(f->serve_pid), EXIT_FAILED);
+    f->serve_pid = 0;
+}
+
+static void a_domain_that_cannot_be_paged_is_refused(void **state)
+{
+    struct fixture *f = *state;
+
+    f->destination.pv = true;
+    fixture_start_serve(f);
+    fixture_start_receive(f);
+    assert_int_equal(fixture_wait(f->receive_pid), EXIT_UNFIT);
+    f->receive_pid = 0;
+}
+
+static void another_guest_is_refused_before_anything_is_evicted(void **state)
+{
+    struct fixture *f = *state;
+    json_t *receive;
+
+    f->destination.foreign_uuid = true;
+    fixture_start_serve(f);
+    fixture_start_receive(f);
+    assert_int_equal(fixture_wait(f->receive_pid), EXIT_REFUSED);
+    f->receive_pid = 0;
+    assert_int_equal(f->results[1].marks, 0);
+    receive = fixture_last(f, "receive");
+    assert_non_null(strstr(json_string_value(json_object_get(receive, "reason")), "not the same guest"));
+    json_decref(receive);
+    /* And the right one still gets in. */
+    f->destination.foreign_uuid = false;
+    fixture_start_receive(f);
+    both_end_with(f, EXIT_DONE, EXIT_DONE);
+    nothing_wrong(f);
+}
+
+static void a_wrong_token_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    json_t *receive;
+
+    f->receive.token[31] ^= 1;
+    fixture_start_serve(f);
+    fixture_start_receive(f);
+    assert_int_equal(fixture_wait(f->receive_pid), EXIT_REFUSED);
+    f->receive_pid = 0;
+    assert_int_equal(f->results[1].marks, 0);
+    receive = fixture_last(f, "receive");
+    assert_non_null(strstr(json_string_value(json_object_get(receive, "reason")), "token"));
+    json_decref(receive);
+}
+
+static void a_page_the_source_lacks_is_noticed_before_the_guest_runs(void **state)
+{
+    struct fixture *f = *state;
+    json_t *receive;
+
+    f->source.hole_count = 300;
+    fixture_start_serve(f);
+    fixture_start_receive(f);
+    both_end_with(f, EXIT_FAILED, EXIT_FAILED);
+    receive = fixture_last(f, "receive");
+    assert_non_null(
+        strstr(json_string_value(json_object_get(receive, "reason")), "the source has no page there"));
+    assert_int_equal(figure(receive, "faults", "guest"), 0);
+    json_decref(receive);
+}
+
+static void nobody_listens(void **state)
+{
+    struct fixture *f = *state;
+
+    snprintf(f->address, sizeof(f->address), "127.0.0.1:1");
+    fixture_start_receive(f);
+    assert_int_equal(fixture_wait(f->receive_pid), EXIT_FAILED);
+    f->receive_pid = 0;
+    assert_int_equal(f->results[1].marks, 0);
+}
+
+static void many_seeds(void **state)
+{
+    struct fixture *f = *state;
+    unsigned int rounds = getenv("TEST_ROUNDS") ? (unsigned int)atoi(getenv("TEST_ROUNDS")) : 10;
+
+    /* Everything at once, in other orders each time. */
+    for (unsigned int seed = 0; seed < rounds; seed++) {
+        fixture_free(f);
+        fixture_init(f);
+        f->destination.vcpus = 1 + seed % FAKE_VCPUS;
+        f->destination.drop_percent = seed % 3;
+        f->destination.replace_percent = seed % 4;
+        f->destination.foreign_percent = seed % 5 * 3;
+        f->destination.half_every = seed % 2 ? 9 : 0;
+        f->destination.nomem_every = seed % 5 == 4 ? 11 : 0;
+        f->destination.load_us = seed % 3 * 30;
+        f->receive.push_on_fault = seed % 2;
+        f->receive.verify = seed % 4 < 2 ? VERIFY_NONE : VERIFY_HASH;
+        f->receive.slots = 64 + seed * 7;
+        run(f);
+    }
+}
+
+int main(void)
+{
+#define SESSION(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        SESSION(every_byte_arrives),
+        SESSION(faulted_pages_come_on_demand),
+        SESSION(guest_drops_and_replaces_and_is_mapped),
+        SESSION(rot_04_evict_fail_is_repaired_by_prep),
+        SESSION(rot_05_gfns_above_4_gib_up_to_the_last),
+        SESSION(rot_06_gfn_0_is_a_page_like_any_other),
+        SESSION(rot_08_an_idle_pager_sleeps),
+        SESSION(rot_09_sigterm_neither_loses_nor_fetches_the_guest),
+        SESSION(rot_10_no_memory_is_retried_and_nothing_lost),
+        SESSION(rot_11_the_pager_is_locked_in_memory),
+        SESSION(rot_13_pages_that_xen_refuses_stay_and_the_session_completes),
+        SESSION(an_empty_set_completes),
+        SESSION(verify_full_compares_every_page),
+        SESSION(verify_full_finds_one_wrong_byte),
+        SESSION(serve_killed_the_guest_waits),
+        SESSION(feeder_killed_the_guest_waits),
+        SESSION(guest_destroyed_in_the_middle),
+        SESSION(source_destroyed_in_the_middle),
+        SESSION(the_feeder_has_no_rights),
+        SESSION(a_running_domain_is_refused),
+        SESSION(a_domain_that_cannot_be_paged_is_refused),
+        SESSION(another_guest_is_refused_before_anything_is_evicted),
+        SESSION(a_wrong_token_is_refused),
+        SESSION(a_page_the_source_lacks_is_noticed_before_the_guest_runs),
+        SESSION(nobody_listens),
+        SESSION(many_seeds),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
