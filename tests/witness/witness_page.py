@@ -16,10 +16,8 @@ def contents(number, generation, seed):
     words = [number, generation, seed]
     for _ in range(508):
         state = (state * 6364136223846793005 + 1442695040888963407) & MASK
-        words.append(state ^ (state >> 32))
-    checksum = 0x77697473
-    for word in words:
-        checksum = ((checksum << 5 | checksum >> 59) & MASK) ^ word
+        words.append(state)
+    checksum = (0x77697473 + sum(words)) & MASK
     return struct.pack("<512Q", *words, checksum)
 
 
