@@ -10,10 +10,10 @@
  *   request:  "LAB1", u32 length, that many bytes: the command's arguments, each ended by NUL
  *   frames:   u8 type, u32 length, payload
  *     to the agent:   'I' stdin bytes; 'C' stdin ends
- *     from the agent: 'P' u32 process group; 'O' stdout bytes; 'E' stderr bytes; 'X' u32 exit status, the last one
- * When the connection ends before 'X', the command's process group gets SIGTERM, two seconds later SIGKILL. What
- * left the group (setsid) lives on. Output still in the pipes when the command ends is sent; output that its
- * left-over children write later is not waited for.
+ *     from the agent: 'P' u32 process group; 'O' stdout bytes; 'E' stderr bytes; 'X' u32 exit status, the
+ * last one When the connection ends before 'X', the command's process group gets SIGTERM, two seconds later
+ * SIGKILL. What left the group (setsid) lives on. Output still in the pipes when the command ends is sent;
+ * output that its left-over children write later is not waited for.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -54,9 +54,9 @@ static bool read_all(int fd, void *buf, size_t len)
     while (len) {
         ssize_t n = read(fd, p, len);
 
-        if (n < 0 && errno == EINTR )
+        if (n < 0 && errno == EINTR)
             continue;
-        if (n <= 0 )
+        if (n <= 0)
             return false;
         p += n;
         len -= (size_t)n;
@@ -71,9 +71,9 @@ static bool write_all(int fd, const void *buf, size_t len)
     while (len) {
         ssize_t n = write(fd, p, len);
 
-        if (n < 0 && errno == EINTR )
+        if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0 )
+        if (n < 0)
             return false;
         p += n;
         len -= (size_t)n;
@@ -98,28 +98,29 @@ static bool send_u32(int sock, char type, uint32_t value)
     return send_frame(sock, type, &value, 4);
 }
 
-/* argv from the request, NULL-terminated; the strings live as long as the process. NULL if it is malformed. */
+/* argv from the request, NULL-terminated; the strings live as long as the process. NULL if it is malformed.
+ */
 static char **read_request(int sock)
 {
     char magic[4];
     uint32_t len, args = 0;
     char *text, **argv, *p;
 
-    if (!read_all(sock, magic, 4) || memcmp(magic, "LAB1", 4) || !read_all(sock, &len, 4) )
+    if (!read_all(sock, magic, 4) || memcmp(magic, "LAB1", 4) || !read_all(sock, &len, 4))
         return NULL;
     len = ntohl(len);
-    if (!len || len > MAX_REQUEST )
+    if (!len || len > MAX_REQUEST)
         return NULL;
     text = malloc(len);
-    if (!text || !read_all(sock, text, len) || text[len - 1] )
+    if (!text || !read_all(sock, text, len) || text[len - 1])
         return NULL;
-    for (uint32_t i = 0; i < len; i++ )
+    for (uint32_t i = 0; i < len; i++)
         args += !text[i];
     argv = calloc(args + 1, sizeof(*argv));
-    if (!argv )
+    if (!argv)
         return NULL;
     p = text;
-    for (uint32_t i = 0; i < args; i++, p += strlen(p) + 1 )
+    for (uint32_t i = 0; i < args; i++, p += strlen(p) + 1)
         argv[i] = p;
     return argv;
 }
@@ -136,10 +137,10 @@ static bool start_command(struct command *c, char **argv)
 {
     int in[2], out[2], err[2];
 
-    if (pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC) || pipe2(err, O_CLOEXEC) )
+    if (pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC) || pipe2(err, O_CLOEXEC))
         return false;
     c->pid = fork();
-    if (c->pid < 0 )
+    if (c->pid < 0)
         return false;
     if (!c->pid) {
         setsid();
@@ -167,7 +168,7 @@ static bool start_command(struct command *c, char **argv)
 
 static void close_in(struct command *c)
 {
-    if (c->in >= 0 )
+    if (c->in >= 0)
         close(c->in);
     c->in = -1;
     c->pending_len = 0;
@@ -178,18 +179,18 @@ static void feed_in(struct command *c)
     while (c->in >= 0 && c->pending_len) {
         ssize_t n = write(c->in, c->pending + c->pending_at, c->pending_len);
 
-        if (n < 0 && errno == EINTR )
+        if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0 && errno == EAGAIN )
+        if (n < 0 && errno == EAGAIN)
             return;
-        if (n < 0 ) { /* the command closed its stdin: what is left goes nowhere, as in a pipe */
+        if (n < 0) { /* the command closed its stdin: what is left goes nowhere, as in a pipe */
             close_in(c);
             return;
         }
         c->pending_at += (size_t)n;
         c->pending_len -= (size_t)n;
     }
-    if (c->close_in_after && !c->pending_len )
+    if (c->close_in_after && !c->pending_len)
         close_in(c);
 }
 
@@ -199,10 +200,10 @@ static bool take_frame(struct command *c)
     char type;
     uint32_t len;
 
-    if (!read_all(c->sock, &type, 1) || !read_all(c->sock, &len, 4) )
+    if (!read_all(c->sock, &type, 1) || !read_all(c->sock, &len, 4))
         return false;
     len = ntohl(len);
-    if (len > CHUNK || !read_all(c->sock, c->pending, len) )
+    if (len > CHUNK || !read_all(c->sock, c->pending, len))
         return false;
     switch (type) {
     case 'I':
@@ -227,9 +228,9 @@ static bool drain(struct command *c, int *fd, char type)
     while (*fd >= 0) {
         ssize_t n = read(*fd, buf, sizeof(buf));
 
-        if (n < 0 && errno == EINTR )
+        if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0 && errno == EAGAIN )
+        if (n < 0 && errno == EAGAIN)
             return true;
         if (n <= 0) {
             close(*fd);
@@ -243,7 +244,7 @@ static bool drain(struct command *c, int *fd, char type)
 
 static void abandon(struct command *c)
 {
-    struct pollfd p = { .fd = c->pidfd, .events = POLLIN };
+    struct pollfd p = {.fd = c->pidfd, .events = POLLIN};
 
     kill(-c->pid, SIGTERM);
     poll(&p, 1, 2000);
@@ -253,67 +254,68 @@ static void abandon(struct command *c)
 
 static void __attribute__((noreturn)) session(int sock)
 {
-    static struct command c = { .in = -1, .out = -1, .err = -1 };
+    static struct command c = {.in = -1, .out = -1, .err = -1};
     char **argv = read_request(sock);
     int status, on = 1;
 
     c.sock = sock;
     setsockopt(sock, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    if (!argv || !start_command(&c, argv) || !send_u32(sock, 'P', (uint32_t)c.pid) )
+    if (!argv || !start_command(&c, argv) || !send_u32(sock, 'P', (uint32_t)c.pid))
         _exit(1);
     for (;;) {
         /* no new frame is read before the command has taken the last one: TCP holds the lab back */
         bool busy = c.in >= 0 && c.pending_len;
         struct pollfd p[] = {
-            { .fd = sock, .events = busy ? POLLRDHUP : POLLIN },
-            { .fd = busy ? c.in : -1, .events = POLLOUT },
-            { .fd = c.out, .events = POLLIN },
-            { .fd = c.err, .events = POLLIN },
-            { .fd = c.pidfd, .events = POLLIN },
+            {.fd = sock, .events = busy ? POLLRDHUP : POLLIN},
+            {.fd = busy ? c.in : -1, .events = POLLOUT},
+            {.fd = c.out, .events = POLLIN},
+            {.fd = c.err, .events = POLLIN},
+            {.fd = c.pidfd, .events = POLLIN},
         };
 
         if (poll(p, 5, -1) < 0) {
-            if (errno == EINTR )
+            if (errno == EINTR)
                 continue;
             abandon(&c);
         }
-        if (p[1].revents )
+        if (p[1].revents)
             feed_in(&c);
-        if ((p[2].revents && !drain(&c, &c.out, 'O')) || (p[3].revents && !drain(&c, &c.err, 'E')) )
+        if ((p[2].revents && !drain(&c, &c.out, 'O')) || (p[3].revents && !drain(&c, &c.err, 'E')))
             abandon(&c);
-        if (p[4].revents )
+        if (p[4].revents)
             break;
-        if (p[0].revents && (busy || !take_frame(&c)) )
+        if (p[0].revents && (busy || !take_frame(&c)))
             abandon(&c);
     }
-    if (waitpid(c.pid, &status, 0) != c.pid )
+    if (waitpid(c.pid, &status, 0) != c.pid)
         abandon(&c);
-    if (!drain(&c, &c.out, 'O') || !drain(&c, &c.err, 'E') )
+    if (!drain(&c, &c.out, 'O') || !drain(&c, &c.err, 'E'))
         _exit(1);
-    send_u32(sock, 'X', WIFEXITED(status) ? (uint32_t)WEXITSTATUS(status) : 128u + (uint32_t)WTERMSIG(status));
+    send_u32(sock, 'X',
+             WIFEXITED(status) ? (uint32_t)WEXITSTATUS(status) : 128u + (uint32_t)WTERMSIG(status));
     shutdown(sock, SHUT_WR);
     /* unread stdin would make close() send a reset, which could overtake the status */
-    while (read(sock, c.pending, sizeof(c.pending)) > 0 )
+    while (read(sock, c.pending, sizeof(c.pending)) > 0)
         ;
     _exit(0);
 }
 
 static int serve(int port)
 {
-    struct sockaddr_in any = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
+    struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     int on = 1, lsock = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     if (lsock < 0 || setsockopt(lsock, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) ||
-         bind(lsock, (struct sockaddr *)&any, sizeof(any)) || listen(lsock, 64) )
+        bind(lsock, (struct sockaddr *)&any, sizeof(any)) || listen(lsock, 64))
         die("listen");
     signal(SIGPIPE, SIG_IGN);
     signal(SIGCHLD, SIG_IGN); /* sessions are not waited for; start_command() undoes it where it waits */
-    if (daemon(1, 0) )
+    if (daemon(1, 0))
         die("daemon");
     for (;;) {
         int sock = accept4(lsock, NULL, NULL, SOCK_CLOEXEC);
 
-        if (sock < 0 )
+        if (sock < 0)
             continue;
         if (!fork()) {
             signal(SIGCHLD, SIG_DFL);
@@ -333,16 +335,16 @@ static bool print_new(int fd, const char *text)
     ssize_t n;
 
     while ((n = read(fd, buf, sizeof(buf))) > 0) {
-        if (!write_all(1, buf, (size_t)n) )
+        if (!write_all(1, buf, (size_t)n))
             exit(1);
         for (ssize_t i = 0; text && i < n; i++) {
-            if (used < sizeof(line) - 1 && buf[i] )
+            if (used < sizeof(line) - 1 && buf[i])
                 line[used++] = buf[i];
-            if (buf[i] != '\n' )
+            if (buf[i] != '\n')
                 continue;
             line[used] = 0;
             used = 0;
-            if (strstr(line, text) )
+            if (strstr(line, text))
                 return true;
         }
     }
@@ -354,21 +356,21 @@ static int follow(const char *path, const char *text)
     int fd, notify = inotify_init1(IN_CLOEXEC);
     char dir[PATH_MAX], *slash, events[4096];
 
-    if (notify < 0 || strlen(path) >= sizeof(dir) )
+    if (notify < 0 || strlen(path) >= sizeof(dir))
         die(path);
     strcpy(dir, path);
     slash = strrchr(dir, '/');
-    if (!slash || slash == dir )
+    if (!slash || slash == dir)
         die("follow wants an absolute path below a folder");
     *slash = 0;
     /* watched before the first look, so that nothing falls in between */
-    if (inotify_add_watch(notify, dir, IN_CREATE | IN_MOVED_TO | IN_MODIFY) < 0 )
+    if (inotify_add_watch(notify, dir, IN_CREATE | IN_MOVED_TO | IN_MODIFY) < 0)
         die(dir);
-    while ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0 )
-        if (read(notify, events, sizeof(events)) < 0 && errno != EINTR )
+    while ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
+        if (read(notify, events, sizeof(events)) < 0 && errno != EINTR)
             die("inotify");
-    while (!print_new(fd, text) )
-        if (read(notify, events, sizeof(events)) < 0 && errno != EINTR )
+    while (!print_new(fd, text))
+        if (read(notify, events, sizeof(events)) < 0 && errno != EINTR)
             die("inotify");
     return 0;
 }
@@ -396,27 +398,27 @@ static int reseed(const char *hex)
     struct {
         struct rand_pool_info info;
         char bytes[64];
-    } seed = { .info = { .entropy_count = 0 } };
+    } seed = {.info = {.entropy_count = 0}};
     size_t len = strnlen(hex, sizeof(seed.bytes));
     int fd = open("/dev/urandom", O_WRONLY | O_CLOEXEC);
 
     memcpy(seed.bytes, hex, len);
     seed.info.entropy_count = (int)len * 4;
     seed.info.buf_size = (int)len;
-    if (fd < 0 || ioctl(fd, RNDADDENTROPY, &seed) || ioctl(fd, RNDRESEEDCRNG) )
+    if (fd < 0 || ioctl(fd, RNDADDENTROPY, &seed) || ioctl(fd, RNDRESEEDCRNG))
         die("/dev/urandom");
     return 0;
 }
 
 int main(int argc, char **argv)
 {
-    if (argc == 3 && !strcmp(argv[1], "serve") )
+    if (argc == 3 && !strcmp(argv[1], "serve"))
         return serve(atoi(argv[2]));
-    if ((argc == 3 || argc == 4) && !strcmp(argv[1], "follow") )
+    if ((argc == 3 || argc == 4) && !strcmp(argv[1], "follow"))
         return follow(argv[2], argv[3]);
-    if (argc == 2 && !strcmp(argv[1], "stamp") )
+    if (argc == 2 && !strcmp(argv[1], "stamp"))
         return stamp();
-    if (argc == 3 && !strcmp(argv[1], "reseed") )
+    if (argc == 3 && !strcmp(argv[1], "reseed"))
         return reseed(argv[2]);
     fputs("usage: lab-agent serve PORT | follow FILE [TEXT] | stamp | reseed HEX\n", stderr);
     return 2;

@@ -4,12 +4,14 @@
  *   lab-keeper --log FILE [--owner PID] -- QEMU ARGS...
  *
  * QEMU's stdout is the host's serial line. Every line goes to FILE behind this machine's CLOCK_MONOTONIC in
- * integer microseconds and a space, taken when the line's first byte arrives. That clock is the one all hosts of
- * a lab share. Stamping is why this is a process of its own, in C, and asks for a better priority than QEMU's.
+ * integer microseconds and a space, taken when the line's first byte arrives. That clock is the one all hosts
+ * of a lab share. Stamping is why this is a process of its own, in C, and asks for a better priority than
+ * QEMU's.
  *
- * stdin is a leash held by whoever starts the host: end of file there before the byte 'K' ("keep") ends QEMU, so
- * that an interrupted `lab up` leaves nothing. With --owner, the death of that process ends QEMU at any time. If
- * the keeper itself is killed, QEMU dies with it (PDEATHSIG). Exit status: QEMU's, or 128 + its signal.
+ * stdin is a leash held by whoever starts the host: end of file there before the byte 'K' ("keep") ends QEMU,
+ * so that an interrupted `lab up` leaves nothing. With --owner, the death of that process ends QEMU at any
+ * time. If the keeper itself is killed, QEMU dies with it (PDEATHSIG). Exit status: QEMU's, or 128 + its
+ * signal.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -111,7 +113,7 @@ static void get_priority(void)
 int main(int argc, char **argv)
 {
     const char *path = NULL;
-    struct sigaction act = { .sa_handler = on_signal };
+    struct sigaction act = {.sa_handler = on_signal};
     int serial, owner = -1, qemu, status, i;
     bool leashed = true, told = false;
     FILE *log;
@@ -143,10 +145,10 @@ int main(int argc, char **argv)
     get_priority();
     for (;;) {
         struct pollfd p[] = {
-            { .fd = serial, .events = POLLIN },
-            { .fd = leashed ? 0 : -1, .events = POLLIN },
-            { .fd = owner, .events = POLLIN },
-            { .fd = qemu, .events = POLLIN },
+            {.fd = serial, .events = POLLIN},
+            {.fd = leashed ? 0 : -1, .events = POLLIN},
+            {.fd = owner, .events = POLLIN},
+            {.fd = qemu, .events = POLLIN},
         };
         /* once told to end, QEMU has five seconds */
         int n = poll(p, 4, told ? 5000 : -1);

@@ -6,7 +6,7 @@ from paths import LabError
 
 UNITS = {"": 1, "bit": 1, "kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
 TIMES = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
-PACKET = 1514
+PACKET = 9014
 # what a switch would hold: this much time at the rate, besides what is under way for the delay
 QUEUE_SECONDS = 0.05
 
