@@ -178,8 +178,13 @@ static int be_unmark(struct backend *be, uint64_t gfn, void *scratch)
     if (err)
         return err;
     be->calls.evict++;
-    if (xc_mem_paging_evict(x->xch, be->domid, gfn))
-        return -errno;
+    if (xc_mem_paging_evict(x->xch, be->domid, gfn)) {
+        /* Or the guest has put another page there, which Xen does not tell: then it can be nominated. */
+        be->calls.nominate++;
+        be->calls.evict++;
+        if (xc_mem_paging_nominate(x->xch, be->domid, gfn) || xc_mem_paging_evict(x->xch, be->domid, gfn))
+            return -errno;
+    }
     return be_load(be, gfn, scratch);
 }
 

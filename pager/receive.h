@@ -67,7 +67,7 @@ struct receiver {
     uint64_t special_count;
     uint64_t refused;                /* pages Xen did not let go */
     uint64_t half[RECEIVE_HALF_MAX]; /* nominated, not evicted, not repaired since */
-    unsigned int n_half;
+    unsigned int n_half, half_tries;
     struct gfn_bitmap populated;
     struct gfn_bitmap special;
     struct run_hash set_hash;

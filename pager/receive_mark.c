@@ -10,6 +10,7 @@
 
 #define SCANS_PER_STEP 8
 #define MARKS_PER_STEP 64
+#define HALF_TRIES     1000
 
 static void special_pages(struct receiver *r)
 {
@@ -127,10 +128,11 @@ int receive_half_unmark(struct receiver *r)
     for (unsigned int i = r->n_half; i-- > 0;) {
         int rc = r->be->ops->unmark(r->be, r->half[i], r->scratch);
 
-        if (rc == -EBUSY)
+        if (rc == -EBUSY && ++r->half_tries < HALF_TRIES)
             return rc;
         if (rc)
-            log_warning("gfn 0x%llx stays nominated: %s", (unsigned long long)r->half[i], strerror(-rc));
+            log_error("gfn 0x%llx stays nominated (%s): the guest may crash when it touches it",
+                      (unsigned long long)r->half[i], strerror(-rc));
         r->n_half = i;
     }
     return 0;

@@ -559,7 +559,7 @@ static void many_seeds(void **state)
     }
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 #define SESSION(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
     const struct CMUnitTest tests[] = {
@@ -591,5 +591,7 @@ int main(void)
         SESSION(many_seeds),
     };
 
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

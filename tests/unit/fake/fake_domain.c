@@ -378,9 +378,9 @@ static int be_unmark(struct backend *be, uint64_t gfn, void *scratch)
     if (d->pauses == 0)
         violation(d, "unmarked while the guest runs");
     /* Now and then someone still maps the page. */
-    if (d->type[gfn] != FAKE_PAGING_OUT || ++d->unmarks % 5 == 0)
+    if (++d->unmarks % 5 == 0)
         rc = -EBUSY;
-    else
+    else if (d->type[gfn] == FAKE_PAGING_OUT)
         d->type[gfn] = FAKE_RAM;
     pthread_mutex_unlock(&d->lock);
     return rc;
