@@ -10,10 +10,11 @@
  *   request:  "LAB1", u32 length, that many bytes: the command's arguments, each ended by NUL
  *   frames:   u8 type, u32 length, payload
  *     to the agent:   'I' stdin bytes; 'C' stdin ends
- *     from the agent: 'P' u32 process group; 'O' stdout bytes; 'E' stderr bytes; 'X' u32 exit status, the
- * last one When the connection ends before 'X', the command's process group gets SIGTERM, two seconds later
- * SIGKILL. What left the group (setsid) lives on. Output still in the pipes when the command ends is sent;
- * output that its left-over children write later is not waited for.
+ *     from the agent: 'P' u32 process group; 'O' stdout bytes; 'E' stderr bytes; 'X' u32 exit status
+ *
+ * When the connection ends before 'X', the command's process group gets SIGTERM, two seconds later SIGKILL.
+ * What left the group (setsid) lives on. Output still in the pipes when the command ends is sent; output that
+ * its left-over children write later is not waited for.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>

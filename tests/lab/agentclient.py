@@ -81,8 +81,8 @@ def _write_all(fd, data):
 
 
 def run(port, argv, stdin=None, out=1, err=2, timeout=None):
-    """Runs argv in dom0. stdin: None (empty), bytes or a file descriptor. out, err: file descriptors or bytearrays.
-    Returns the exit status, 124 when `timeout` seconds pass (the command is then ended)."""
+    """Runs argv in dom0. stdin: None (empty), bytes or a file descriptor. out, err: file descriptors or
+    bytearrays. Returns the exit status, 124 when `timeout` seconds pass (the command is then ended)."""
     deadline = None if timeout is None else time.monotonic() + timeout
     try:
         command = Command(port, argv, 30 if timeout is None else max(timeout, 0.01))

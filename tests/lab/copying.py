@@ -32,8 +32,8 @@ exec cat "$1"
 
 
 def put(host, local, remote):
-    """A file becomes `remote` (or lands in it, if that is a folder or ends in /); a folder's contents are merged into
-    the folder `remote`."""
+    """A file becomes `remote` (or lands in it, if that is a folder or ends in /); a folder's contents are
+    merged into the folder `remote`."""
     if os.path.isdir(local):
         data = io.BytesIO()
         with tarfile.open(fileobj=data, mode="w", format=tarfile.GNU_FORMAT) as tar:
@@ -47,7 +47,8 @@ def put(host, local, remote):
             mode = stat.S_IMODE(os.fstat(f.fileno()).st_mode)
     except OSError as e:
         raise LabError(f"{local}: {e.strerror}") from e
-    host.output("sh", "-c", PUT_FILE, "sh", remote, f"{mode:o}", os.path.basename(local), stdin=data, timeout=600)
+    host.output("sh", "-c", PUT_FILE, "sh", remote, f"{mode:o}", os.path.basename(local), stdin=data,
+                timeout=600)
 
 
 def _as_root(info):
@@ -57,7 +58,7 @@ def _as_root(info):
 
 
 def get(host, remote, local):
-    """A file becomes `local` (or lands in it, if that is a folder); a folder's contents are merged into `local`."""
+    """A file becomes `local` (or lands in it, if that is a folder); a folder's contents go into it."""
     with tempfile.TemporaryFile() as out:
         err = bytearray()
         status = agentclient.run(host.port, ["sh", "-c", GET, "sh", remote], None, out.fileno(), err, 600)
@@ -68,7 +69,7 @@ def get(host, remote, local):
         if kind == "folder":
             os.makedirs(local, exist_ok=True)
             with tarfile.open(fileobj=out, mode="r|") as tar:
-                tar.extractall(local, filter="tar") if hasattr(tarfile, "tar_filter") else tar.extractall(local)
+                tar.extractall(local)
             return
         if os.path.isdir(local):
             local = os.path.join(local, os.path.basename(remote))

@@ -10,14 +10,14 @@ from qmp import Qmp
 
 SECONDS = 20
 XENCTX = "/usr/lib/xen-4.17/bin/xenctx"
-# what the hypervisor prints on keys: domains and vcpus, run queues, registers of every CPU, event channels, timers
+# what the hypervisor prints: domains and vcpus, run queues, registers of every CPU, event channels, timers
 DEBUG_KEYS = "qrdea"
 COMMANDS = {
     "xl-list.txt": "xl list -v",
     "xl-vcpu-list.txt": "xl vcpu-list",
     "xl-info.txt": "xl info",
     "xenstore.txt": "xenstore-ls -f",
-    "processes.txt": "ps -o pid,ppid,stat,args; for p in /proc/[0-9]*; do echo \"$p $(cat $p/wchan 2>/dev/null)\"; done",
+    "processes.txt": "ps -o pid,ppid,stat,args; cd /proc; for p in [0-9]*; do echo $p $(cat $p/wchan); done",
     "dom0-dmesg.txt": "dmesg",
     "xl-dmesg.txt": f"for k in $(echo {DEBUG_KEYS} | sed 's/./& /g'); do xl debug-keys $k; done; xl dmesg",
 }
@@ -59,8 +59,8 @@ def _from_qemu(host, folder):
     try:
         with Qmp(os.path.join(host.folder, "qmp.sock"), SECONDS) as qmp:
             text = "".join(f"== {line}\n{qmp.monitor(line)}\n" for line in
-                           ("info status", "info registers -a", "info registers -a", "info pic", "info network",
-                            "info usernet"))
+                           ("info status", "info registers -a", "info registers -a", "info pic",
+                            "info network", "info usernet"))
     except LabError as e:
         text = f"[{e}]\n"
     paths.write_atomic(os.path.join(folder, "qemu-monitor.txt"), text)
@@ -85,7 +85,7 @@ def save(all_hosts, target):
 
 def _consoles(host, folder):
     out = bytearray()
-    command = 'cd /var/log/xen && for f in console/* *.log /var/log/xenpaging-pc*; do [ -f "$f" ] && { echo "== $f"; ' \
-              'cat "$f"; }; done'
+    command = ('cd /var/log/xen && for f in console/* *.log /var/log/xenpaging-pc*; do '
+               '[ -f "$f" ] && { echo "== $f"; cat "$f"; }; done')
     agentclient.run(host.port, ["bash", "-c", command], None, out, None, SECONDS)
     paths.write_atomic(os.path.join(folder, "consoles.txt"), bytes(out))

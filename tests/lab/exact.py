@@ -1,4 +1,4 @@
-"""Exact mode: one host under QEMU's instruction counter. A job run twice from one snapshot gives the same bytes."""
+"""Exact mode: one host under QEMU's instruction counter. A job run twice gives the same bytes."""
 
 import json
 import os
@@ -37,8 +37,8 @@ class Saved:
         try:
             entry = json.loads(paths.read_text(pointer(name)))
         except FileNotFoundError:
-            raise LabError(f"no snapshot {name}: `lab exact-prepare {name} JOB` makes one, {BASE} is always there") \
-                from None
+            raise LabError(f"no snapshot {name}: `lab exact-prepare {name} JOB` makes one, "
+                           f"{BASE} is always there") from None
         for path in (entry["path"], *entry["links"].values()):
             if not os.path.exists(path):
                 raise LabError(f"snapshot {name} is no longer in the cache; prepare it again")
@@ -81,7 +81,7 @@ class _Run:
             shutil.rmtree(self.folder)
 
     def copy_console(self, out, timeout):
-        """The console from BEGINS to ENDS, both left out, without the outer stamps; returns the job's status."""
+        """The console between BEGINS and ENDS, without the outer stamps; returns the job's status."""
         inside = False
         for stamped in filewait.lines(self.host.serial, timeout, [self.host.pidfd]):
             line = stamped.partition(" ")[2]
@@ -105,7 +105,8 @@ def run(name, job, options, timeout, out=None):
 
 
 def prepare(name, job, options, timeout):
-    """Boots a host that runs the job, and saves it under `name` as it is then; cached by the hash of all inputs."""
+    """Boots a host that runs the job, and saves it as it is then under `name`; cached by the hash of its
+    inputs."""
     target = pointer(name)
     parts = snapshot.Parts(options)
     extra = jobs.initramfs(job)

@@ -34,8 +34,8 @@ class Watch:
 
 
 def lines(path, timeout, alive_fds=(), offset=0):
-    """Yields whole lines of `path` from `offset` as they come. Ends after `timeout` seconds (None: never), or when
-    one of `alive_fds` (pidfds of the writers) becomes readable and all has been read."""
+    """Yields whole lines of `path` from `offset` as they come. Ends after `timeout` seconds (None: never), or
+    when one of `alive_fds` (pidfds of the writers) becomes readable and all has been read."""
     deadline = None if timeout is None else time.monotonic() + timeout
     rest = b""
     ended = False

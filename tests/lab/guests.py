@@ -66,7 +66,8 @@ def start(host, name, memory, vcpus, payload, lines, paused):
     if have:
         host.output("sh", "-c", 'set -e; mkdir -p /lab/images; cat >"/lab/images/$1.tmp"; '
                     'mv "/lab/images/$1.tmp" "/lab/images/$1"', "sh", image, stdin=data, timeout=120)
-    host.output("sh", "-c", 'mkdir -p /lab/guests; cat >"/lab/guests/$1.cfg"', "sh", name, stdin=config.encode())
+    host.output("sh", "-c", 'mkdir -p /lab/guests; cat >"/lab/guests/$1.cfg"', "sh", name,
+                stdin=config.encode())
     host.output("sh", "-c", START, "sh", name, image, "-p" if paused else "", timeout=START_SECONDS)
     if not paused:
         _wait_up(host, name)
@@ -85,8 +86,12 @@ def _wait_up(host, name):
         listing = host.output("sh", "-c", 'xl list "$1" || true', "sh", name).splitlines()
         state = listing[-1].split()[4] if len(listing) > 1 else "gone"
         if state == "gone" or set(state) & set("csd"):
-            raise LabError(f"guest {name} did not come up (state {state}); its console:\n{console(host, name)}")
-    raise LabError(f"guest {name} did not come up within {START_SECONDS} s; its console:\n{console(host, name)}")
+            raise _not_up(host, name, f"state {state}")
+    raise _not_up(host, name, f"not within {START_SECONDS} s")
+
+
+def _not_up(host, name, why):
+    return LabError(f"guest {name} did not come up ({why}); its console:\n{console(host, name)}")
 
 
 SHOW = """
@@ -104,7 +109,7 @@ def console(host, name):
 
 def follow(host, name, text=None, timeout=None):
     """Copies the console to stdout as it grows; with `text`, returns 0 at the first line that contains it."""
-    log = host.output("sh", "-c", f'cd {CONSOLES}; ls -t "guest-$1.log" "guest-$1--incoming.log" 2>/dev/null | '
-                      "head -n 1", "sh", name).strip() or f"guest-{name}.log"
+    newest = f'cd {CONSOLES}; ls -t "guest-$1.log" "guest-$1--incoming.log" 2>/dev/null | head -n 1'
+    log = host.output("sh", "-c", newest, "sh", name).strip() or f"guest-{name}.log"
     argv = ["lab-agent", "follow", f"{CONSOLES}/{log}"] + ([text] if text else [])
     return agentclient.run(host.port, argv, timeout=timeout)

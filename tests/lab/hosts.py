@@ -71,7 +71,7 @@ def _folders():
     """Host folders in the run dir, whether or not lab.json was written."""
     run = paths.run_dir()
     with contextlib.suppress(FileNotFoundError):
-        return [e.path for e in os.scandir(run) if e.is_dir() and os.path.exists(os.path.join(e.path, "keeper.pid"))]
+        return [e.path for e in os.scandir(run) if os.path.exists(os.path.join(e.path, "keeper.pid"))]
     return []
 
 
@@ -86,8 +86,8 @@ def down():
 
 
 def _links(count):
-    """Per host: (-netdev arguments for the link, descriptors QEMU inherits). Two hosts share a socket pair; more hang
-    on the first one's hub."""
+    """Per host: (-netdev arguments for the link, sockets QEMU inherits). Two hosts share a socket pair; more
+    hang on the first one's hub."""
     def stream(name, fd):
         return ["-netdev", f"stream,id={name},server=off,addr.type=fd,addr.str={fd}"]
     if count == 1:

@@ -10,8 +10,9 @@ from cpio import Archive
 from elfdeps import closure, is_elf, merged
 from paths import LabError
 
-DOM0_MODULES = ["xen-privcmd", "xen-evtchn", "xen-gntdev", "xen-gntalloc", "xenfs", "virtio_pci", "virtio_net",
-                "e1000e", "sch_tbf", "sch_netem", "sch_prio", "cls_u32", "ifb", "act_mirred", "tun"]
+DOM0_MODULES = ["xen-privcmd", "xen-evtchn", "xen-gntdev", "xen-gntalloc", "xenfs", "virtio_pci",
+                "virtio_net", "e1000e", "sch_tbf", "sch_netem", "sch_prio", "cls_u32", "ifb",
+                "act_mirred", "tun"]
 # loaded when a job is looked for, never at boot: an earlier probe would fix what the firmware shows
 DOM0_MODULES_LATER = ["qemu_fw_cfg"]
 GUEST_MODULES = ["xen-privcmd", "xen-evtchn", "xen-gntdev", "xen-gntalloc"]

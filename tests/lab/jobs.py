@@ -1,4 +1,4 @@
-"""Jobs of exact mode: a folder with an executable `run`, or one file that becomes `run`. Same contents, same bytes."""
+"""Jobs of exact mode: a folder with an executable `run`, or one file that becomes `run`."""
 
 import gzip
 import io
@@ -31,7 +31,7 @@ def _plain(info):
 
 
 def packed(job):
-    """The job as a gzipped tar, for fw_cfg."""
+    """The job as a gzipped tar, for fw_cfg. Same contents give the same bytes, as in initramfs()."""
     _check(job)
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as tar:
@@ -45,8 +45,8 @@ def packed(job):
             tar.addfile(info, io.BytesIO(data))
     data = gzip.compress(out.getvalue(), mtime=0)
     if len(data) > MAX_PACKED:
-        raise LabError(f"job {job}: {len(data)} bytes when packed, at most {MAX_PACKED} can be handed to a host in "
-                       "exact mode; put programs and images into the job of exact-prepare")
+        raise LabError(f"job {job}: {len(data)} bytes when packed, at most {MAX_PACKED} can be handed to a host "
+                       "in exact mode; put programs and images into the job of exact-prepare")
     return data
 
 

@@ -11,8 +11,8 @@ from qmp import Qmp, listen_unix
 
 
 class Process:
-    """A started QEMU in its folder: serial.log, qemu.log, qmp.sock, keeper.pid, qemu.pid. Until keep() is called
-    it dies with this process."""
+    """A started QEMU in its folder: serial.log, qemu.log, qmp.sock, keeper.pid, qemu.pid. Until keep() is
+    called it dies with this process."""
 
     def __init__(self, folder, args, pass_fds=(), owner=None):
         self.folder = folder

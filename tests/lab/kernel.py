@@ -14,7 +14,8 @@ META = "linux-image-amd64"
 
 
 def _apt(*args, cwd=None):
-    done = subprocess.run(args, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    done = subprocess.run(args, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          check=False)
     return done.stdout if done.returncode == 0 else None
 
 
@@ -28,7 +29,8 @@ def _download(folder):
     os.makedirs(folder, exist_ok=True)
     for attempt in (1, 2):
         name = _package_name()
-        if name and _apt("apt-get", "-o", "APT::Sandbox::User=root", "download", name, cwd=folder) is not None:
+        fetch = ["apt-get", "-o", "APT::Sandbox::User=root", "download", name]
+        if name and _apt(*fetch, cwd=folder) is not None:
             return
         # a fresh machine has no package lists, an old one stale ones
         if attempt == 1 and _apt("apt-get", "update") is None:

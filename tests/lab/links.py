@@ -29,8 +29,8 @@ def _number(text, units, what):
 
 
 def _limit(rate, delay):
-    """netem's queue in packets. Too small loses packets that are only delayed, too big lets a sender queue seconds of
-    bulk in front of what is urgent, which no real link does."""
+    """netem's queue in packets. Too small loses packets that are only delayed, too big lets a sender queue
+    seconds of bulk in front of what is urgent, which no real link does."""
     seconds = (_number(delay, TIMES, "--delay") if delay else 0) + QUEUE_SECONDS
     if not rate:
         return 20000
@@ -38,5 +38,6 @@ def _limit(rate, delay):
 
 
 def shape(host, rate, delay, device="link0"):
-    """rate and delay in tc's words (200mbit, 1ms), "" for none. Applies to what this host sends. Returns tc's answer."""
+    """rate and delay in tc's words (200mbit, 1ms), "" for none, for what this host sends. Returns tc's
+    answer."""
     return host.output("sh", "-c", SET, "sh", device, rate, delay, str(_limit(rate, delay)))

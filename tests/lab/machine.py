@@ -78,7 +78,7 @@ def _comma(text):
 
 
 def common(o, folder):
-    """Arguments that make the machine; the same for a snapshot's making and each restore of it. `folder` holds
+    """Arguments that make the machine; the same for a snapshot's making and each restore of it. `folder` has
     links named xen, vmlinux and dom0.cpio, and is QEMU's working directory."""
     accel = "tcg,thread=single" if o.exact else "tcg,thread=multi"
     args = [QEMU, "-name", "lab,debug-threads=on", "-pidfile", os.path.join(folder, "qemu.pid"),

@@ -23,22 +23,30 @@ from keeper import Process
 from paths import LabError
 
 BOOT_SECONDS = 240
-KEEP = 12
+KEEP = 24
 CRASHES = ["Panic on CPU", "Hardware Dom0 crashed", "Hardware Dom0 halted", "Hardware Dom0 shutdown"]
-OWN_FILES = ["agent.c", "dom0-init", "guest-init", "exact-loop", "images.py", "cpio.py", "elfdeps.py", "kernel.py"]
+OWN_FILES = ["agent.c", "dom0-init", "exact-loop", "images.py", "cpio.py", "elfdeps.py", "kernel.py"]
 
 
 def _dom0_image(options, kernel):
-    """Path of dom0's initramfs, built if one of its inputs changed."""
+    """Path of dom0's initramfs, built if one of its inputs changed. It is named by its contents, so that what
+    changes only a comment makes no new snapshot."""
     tools = options.tools_root()
     own = [paths.read_bytes(os.path.join(paths.HERE, name)) for name in OWN_FILES]
     here = [_stats_of_program(name) for name in images.HERE_PROGRAMS + ["busybox"]]
-    key = hashing.short(kernel.package, tools, hashing.stats(tools), hashing.stats(paths.DOM0_EXTRA), *here, *own)
-    path = paths.cache("images", f"dom0-{key}.cpio")
-    if not os.path.exists(path):
-        paths.write_atomic(path, images.dom0(kernel, tools))
+    extra = hashing.stats(paths.DOM0_EXTRA)
+    key = hashing.short(kernel.package, tools, hashing.stats(tools), extra, *here, *own)
+    note = paths.cache("images", f"dom0-{key}.sha256")
+    if os.path.exists(note):
+        path = paths.cache("images", f"dom0-{paths.read_text(note)}.cpio")
+    if not os.path.exists(note) or not os.path.exists(path):
+        data = images.dom0(kernel, tools)
+        path = paths.cache("images", f"dom0-{hashing.short(data)}.cpio")
+        paths.write_atomic(path, data)
+        paths.write_atomic(note, hashing.short(data))
     touch(path)
     _prune(os.path.join(os.path.dirname(path), "dom0-*.cpio"))
+    _prune(os.path.join(os.path.dirname(path), "dom0-*.sha256"))
     return path
 
 
@@ -67,8 +75,9 @@ class Parts:
         self.xen = options.xen_image()
         self.vmlinux = kernel.vmlinux
         self.image = _dom0_image(options, kernel)
-        what = asdict(options) | {"xen": hashing.full(paths.read_bytes(self.xen)), "tools": "", "kernel": kernel.package,
-                                  "image": os.path.basename(self.image), "qemu": machine.qemu_version(),
+        what = asdict(options) | {"xen": hashing.full(paths.read_bytes(self.xen)), "tools": "",
+                                  "kernel": kernel.package, "image": os.path.basename(self.image),
+                                  "qemu": machine.qemu_version(),
                                   "args": machine.common(options, "") + machine.network([])}
         self.inputs = what
         self.key = hashing.short(json.dumps(what, sort_keys=True))
@@ -99,15 +108,15 @@ def save(qmp, path, timeout=120):
 
 
 def begin_load(qmp, path):
-    """Starts loading a state into a machine started with `-S -incoming defer`; wait_migration() tells the end, and
-    the machine is left stopped."""
+    """Starts loading a state into a machine started with `-S -incoming defer`; wait_migration() tells the
+    end, and the machine is left stopped."""
     qmp.call("migrate-set-capabilities", capabilities=[{"capability": "events", "state": True}])
     qmp.call("migrate-incoming", uri=f"exec:cat {shlex.quote(path)}")
 
 
 def boot(options, links, path, ready, timeout, failure="LAB FAILED"):
-    """Boots a host until its console prints `ready` and saves it to `path`. `failure` is a regular expression: a line
-    that matches it makes the boot a failure."""
+    """Boots a host until its console prints `ready` and saves it to `path`. `failure` is a regular
+    expression: a line that matches it makes the boot a failure."""
     folder = tempfile.mkdtemp(prefix="boot-", dir=paths.CACHE)
     link_parts(folder, links)
     net = [] if options.exact else machine.network(["-netdev", "hubport,id=link,hubid=1"])
@@ -140,7 +149,8 @@ def ensure(options):
             print("lab: no snapshot of such a host yet: booting one", file=sys.stderr)
             ready = "LAB PREPARE ENDS" if options.exact else "LAB READY"
             boot(options, parts.links(), parts.path, ready, BOOT_SECONDS)
-            paths.write_atomic(parts.path + ".json", json.dumps(parts.inputs, indent=1, sort_keys=True) + "\n")
+            inputs = json.dumps(parts.inputs, indent=1, sort_keys=True)
+            paths.write_atomic(parts.path + ".json", inputs + "\n")
             print(f"lab: snapshot made in {time.monotonic() - start:.1f} s "
                   f"({os.path.getsize(parts.path) >> 20} MiB)", file=sys.stderr)
     touch(parts.path)

@@ -25,10 +25,13 @@ def _options(args, exact=False):
 def _machine_arguments(parser):
     d = machine.Options()
     parser.add_argument("--mem", type=int, default=d.mem, metavar="MIB", help=f"host memory, default {d.mem}")
-    parser.add_argument("--dom0-mem", type=int, default=d.dom0_mem, metavar="MIB", help=f"default {d.dom0_mem}")
+    parser.add_argument("--dom0-mem", type=int, default=d.dom0_mem, metavar="MIB",
+                        help=f"default {d.dom0_mem}")
     parser.add_argument("--cpus", type=int, default=d.cpus, metavar="N", help="CPUs of a host, default 1")
-    parser.add_argument("--xen", default=d.xen, metavar="release|debug|DIR", help="hypervisor; DIR has `xen` in it")
-    parser.add_argument("--tools", default=d.tools, metavar="DIR", help="another install root than xen-build's")
+    parser.add_argument("--xen", default=d.xen, metavar="release|debug|DIR",
+                        help="hypervisor; DIR has `xen` in it")
+    parser.add_argument("--tools", default=d.tools, metavar="DIR",
+                        help="another install root than xen-build's")
 
 
 def up(parser, words):
@@ -48,7 +51,8 @@ def down(parser, words):
 
 def exec_(parser, words):
     parser.add_argument("host")
-    parser.add_argument("--timeout", type=float, metavar="S", help="end the command after S seconds, exit with 124")
+    parser.add_argument("--timeout", type=float, metavar="S",
+                        help="end the command after S seconds, exit with 124")
     parser.add_argument("-n", action="store_true", help="no stdin")
     if "--" not in words:
         parser.error("-- COMMAND is missing")
@@ -90,7 +94,8 @@ def guest(parser, words):
     parser.add_argument("--cfg", action="append", default=[], metavar="LINE", help="a line of xl.cfg")
     parser.add_argument("--paused", action="store_true", help="build it, leave it paused")
     args = parser.parse_args(words)
-    guests.start(hosts.get(args.host), args.name, args.memory, args.vcpus, args.payload, args.cfg, args.paused)
+    guests.start(hosts.get(args.host), args.name, args.memory, args.vcpus, args.payload, args.cfg,
+                 args.paused)
     return 0
 
 
@@ -107,7 +112,8 @@ def console(parser, words):
     parser.add_argument("name")
     parser.add_argument("--follow", action="store_true", help="go on as it grows, until interrupted")
     parser.add_argument("--until", metavar="TEXT", help="follow, end with 0 after a line that contains TEXT")
-    parser.add_argument("--timeout", type=float, metavar="S", help="with --follow or --until: exit with 124 after S")
+    parser.add_argument("--timeout", type=float, metavar="S",
+                        help="with --follow or --until: exit with 124 after S")
     args = parser.parse_args(words)
     host = hosts.get(args.host)
     if args.follow or args.until:
@@ -130,7 +136,8 @@ def link(parser, words):
 
 def serial(parser, words):
     parser.add_argument("host")
-    parser.add_argument("--wait", metavar="TEXT", help="print the first line (from --offset) that contains TEXT")
+    parser.add_argument("--wait", metavar="TEXT",
+                        help="print the first line (from --offset) that contains TEXT")
     parser.add_argument("--offset", type=int, default=0, metavar="BYTES")
     parser.add_argument("--timeout", type=float, default=None, metavar="S")
     args = parser.parse_args(words)
@@ -146,7 +153,8 @@ def serial(parser, words):
 
 
 def exact_(parser, words):
-    parser.add_argument("snapshot", help=f"a name given to exact-prepare, or {exact.BASE}: a host just booted")
+    parser.add_argument("snapshot",
+                        help=f"a name given to exact-prepare, or {exact.BASE}: a host just booted")
     parser.add_argument("job", help="a folder with an executable `run`, or one file; runs in dom0 as root")
     parser.add_argument("--timeout", type=float, default=600, metavar="S", help="real seconds, default 600")
     parser.add_argument("--log", metavar="FILE", help="the job's console goes there instead of stdout")
@@ -214,7 +222,8 @@ VERBS = {
 
 
 def usage(stream):
-    print("usage: lab VERB ...   (state: $LAB_DIR, default build/lab/run; `lab VERB --help` for more)", file=stream)
+    print("usage: lab VERB ...   (state: $LAB_DIR, default build/lab/run; `lab VERB --help` for more)",
+          file=stream)
     for name, (_, text) in VERBS.items():
         print(f"  {name:<13} {text}", file=stream)
 
