@@ -53,6 +53,8 @@ static void move(struct pagein *p, uint64_t gfn, enum page_state to)
         --*from_count;
     if (to_count)
         ++*to_count;
+    else if (p->state[gfn] & BAD)
+        p->bad--;
     p->state[gfn] = (uint8_t)((p->state[gfn] & ~STATE_MASK) | to);
 }
 
@@ -139,8 +141,6 @@ struct pagein_action pagein_entry(struct pagein *p, const struct ring_entry *ent
     if (entry->kind & ENTRY_DROP) {
         if (outstanding(state)) {
             move(p, entry->gfn, PAGE_DROPPED);
-            if (p->state[entry->gfn] & BAD)
-                p->bad--;
             p->counts.dropped++;
             action.dropped = true;
         }

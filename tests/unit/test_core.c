@@ -1,0 +1,428 @@
+/* The core: bitmaps, canonical runs, latencies, push order, session states; and page states under thousands
+ * of random schedules. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "core/gfn_bitmap.h"
+#include "core/latency.h"
+#include "core/pagein.h"
+#include "core/push_order.h"
+#include "core/run_hash.h"
+#include "core/session.h"
+
+static void bitmap_finds_every_gfn(void **state)
+{
+    const uint64_t sizes[] = {1, 63, 64, 65, 200};
+
+    (void)state;
+    for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
+        struct gfn_bitmap map;
+
+        assert_int_equal(gfn_bitmap_init(&map, sizes[s]), 0);
+        assert_int_equal(gfn_bitmap_next(&map, 0), sizes[s]);
+        assert_int_equal(gfn_bitmap_next_clear(&map, 0), 0);
+        for (uint64_t gfn = 0; gfn < sizes[s]; gfn++) {
+            gfn_bitmap_set(&map, gfn);
+            assert_int_equal(gfn_bitmap_next(&map, 0), gfn);
+            assert_int_equal(gfn_bitmap_next(&map, gfn + 1), sizes[s]);
+            gfn_bitmap_clear(&map, gfn);
+        }
+        for (uint64_t gfn = 0; gfn < sizes[s]; gfn++)
+            gfn_bitmap_set(&map, gfn);
+        assert_int_equal(gfn_bitmap_next_clear(&map, 0), sizes[s]);
+        gfn_bitmap_free(&map);
+    }
+}
+
+static void runs_have_to_be_canonical(void **state)
+{
+    struct run_hash a, b;
+
+    (void)state;
+    run_hash_init(&a);
+    assert_int_equal(run_hash_add(&a, 0, 5, 1000), 0);
+    assert_int_equal(run_hash_add(&a, 5, 1, 1000), -EINVAL);   /* touches the one before */
+    assert_int_equal(run_hash_add(&a, 3, 1, 1000), -EINVAL);   /* goes back */
+    assert_int_equal(run_hash_add(&a, 7, 0, 1000), -EINVAL);   /* empty */
+    assert_int_equal(run_hash_add(&a, 999, 2, 1000), -EINVAL); /* passes the end */
+    assert_int_equal(run_hash_add(&a, 7, UINT64_MAX, 1000), -EINVAL);
+    assert_int_equal(run_hash_add(&a, UINT64_MAX, 2, 1000), -EINVAL); /* overflows */
+    assert_int_equal(run_hash_add(&a, 999, 1, 1000), 0);
+    assert_int_equal(a.pages, 6);
+    run_hash_init(&b);
+    assert_true(run_hash_value(&a) != run_hash_value(&b));
+    assert_int_equal(run_hash_add(&b, 0, 5, 1000), 0);
+    assert_int_equal(run_hash_add(&b, 999, 1, 1000), 0);
+    assert_true(run_hash_value(&a) == run_hash_value(&b));
+}
+
+static void quantiles_are_within_a_sixteenth(void **state)
+{
+    struct latency l;
+
+    (void)state;
+    memset(&l, 0, sizeof(l));
+    assert_int_equal(latency_quantile(&l, 500), 0);
+    for (uint64_t i = 1; i <= 1000; i++)
+        latency_add(&l, i * 1000);
+    assert_in_range(latency_quantile(&l, 500), 500000, 500000 + 500000 / 16);
+    assert_in_range(latency_quantile(&l, 990), 990000, 1000000);
+    assert_int_equal(latency_quantile(&l, 1000), 1000000);
+    latency_add(&l, UINT64_MAX);
+    assert_true(latency_quantile(&l, 1000) == UINT64_MAX);
+    latency_add(&l, 0);
+}
+
+static void states_only_go_where_they_may(void **state)
+{
+    (void)state;
+    assert_true(session_may(SESSION_SETUP, SESSION_LISTEN));
+    assert_false(session_may(SESSION_SETUP, SESSION_ACTIVE));
+    assert_true(session_may(SESSION_ACTIVE, SESSION_PAUSED));
+    for (unsigned int s = 0; s < SESSION_STATES; s++) {
+        assert_false(session_may(SESSION_COMPLETED, (enum session_state)s));
+        assert_false(session_may(SESSION_FAILED, (enum session_state)s));
+        assert_int_equal(session_state_find(session_state_name((enum session_state)s)), s);
+    }
+    assert_int_equal(session_state_find("no such"), SESSION_STATES);
+}
+
+static void pushes_faulted_first_then_from_there(void **state)
+{
+    struct push_order o;
+    uint64_t gfns[8];
+
+    (void)state;
+    assert_int_equal(push_order_init(&o, 100), 0);
+    for (uint64_t gfn = 10; gfn < 30; gfn++)
+        push_order_add(&o, gfn);
+    assert_int_equal(push_order_request(&o, 25, false), 0);
+    assert_int_equal(push_order_request(&o, 12, false), 0);
+    assert_int_equal(push_order_request(&o, 25, false), 0); /* twice is once */
+    assert_int_equal(push_order_request(&o, 9, false), -EINVAL);
+    assert_int_equal(push_order_request(&o, UINT64_MAX, false), -EINVAL);
+    assert_int_equal(push_order_next(&o, gfns, 4), 4);
+    assert_int_equal(gfns[0], 25);
+    assert_int_equal(gfns[1], 12);
+    assert_int_equal(gfns[2], 13); /* on from the last faulted one */
+    assert_int_equal(gfns[3], 14);
+    assert_int_equal(push_order_request(&o, 28, false), 0);
+    assert_int_equal(push_order_next(&o, gfns, 3), 3);
+    assert_int_equal(gfns[0], 28);
+    assert_int_equal(gfns[1], 29);
+    assert_int_equal(gfns[2], 10); /* wraps around */
+    assert_int_equal(push_order_drop(&o, 11), 0);
+    assert_int_equal(push_order_drop(&o, 11), 0);
+    assert_int_equal(push_order_drop(&o, 10), 0); /* sent already: nothing to save */
+    assert_int_equal(push_order_drop(&o, 99), -EINVAL);
+    assert_int_equal(o.dropped, 1);
+    assert_int_equal(push_order_request(&o, 25, false), 0); /* under way: nothing happens */
+    assert_int_equal(o.urgent_left, 0);
+    assert_int_equal(push_order_request(&o, 25, true), 0); /* but again if its hash was wrong */
+    assert_int_equal(push_order_next(&o, gfns, 1), 1);
+    assert_int_equal(gfns[0], 25);
+    assert_int_equal(o.resent, 1);
+    while (push_order_next(&o, gfns, 8))
+        ;
+    assert_int_equal(o.left, 0);
+    assert_int_equal(o.different_sent, 19);
+    push_order_free(&o);
+}
+
+static void more_requests_than_the_queue_holds(void **state)
+{
+    struct push_order o;
+    uint64_t gfns[64], n = 0;
+    unsigned int got;
+
+    (void)state;
+    assert_int_equal(push_order_init(&o, 3 * PUSH_FIFO), 0);
+    for (uint64_t gfn = 0; gfn < 3 * PUSH_FIFO; gfn++)
+        push_order_add(&o, gfn);
+    for (uint64_t gfn = 0; gfn < 2 * PUSH_FIFO; gfn++)
+        assert_int_equal(push_order_request(&o, 2 * PUSH_FIFO - 1 - gfn, false), 0);
+    for (uint64_t gfn = 0; gfn < 100; gfn++)
+        assert_int_equal(push_order_drop(&o, 2 * PUSH_FIFO - 1 - gfn), 0);
+    while ((got = push_order_next(&o, gfns, 64))) {
+        for (unsigned int i = 0; i < got; i++)
+            assert_true(n + i >= 2 * PUSH_FIFO - 100 || gfns[i] < 2 * PUSH_FIFO);
+        n += got;
+    }
+    assert_int_equal(n, 3 * PUSH_FIFO - 100);
+    assert_int_equal(o.sent_urgent, 2 * PUSH_FIFO - 100);
+    push_order_free(&o);
+}
+
+/* -- page states: one schedule is a random walk of guest, source and Xen; a model keeps the books beside the
+ * core. */
+
+#define GFNS  40
+#define SLOTS 8
+
+struct model {
+    struct pagein p;
+    unsigned int random;
+    uint64_t now;
+    enum { M_KEPT, M_ABSENT, M_PRESENT, M_GONE, M_REPLACED } page[GFNS];
+    bool asked[GFNS], in_flight[GFNS], arrived[GFNS], bad_once[GFNS], bad[GFNS];
+    unsigned int unanswered; /* entries taken from the ring and not answered */
+    unsigned int waiting[GFNS];
+};
+
+static unsigned int dice(struct model *m, unsigned int sides)
+{
+    return (unsigned int)rand_r(&m->random) % sides;
+}
+
+static void answered(struct model *m)
+{
+    assert_true(m->unanswered > 0);
+    m->unanswered--;
+}
+
+static void release_all(struct model *m, uint64_t gfn)
+{
+    struct ring_entry entry;
+
+    while (pagein_release(&m->p, gfn, m->now, &entry)) {
+        assert_int_equal(entry.gfn, gfn);
+        assert_true(entry.kind & ENTRY_PAUSED);
+        assert_false(entry.kind & ENTRY_FOREIGN);
+        assert_true(m->waiting[gfn] > 0);
+        m->waiting[gfn]--;
+        answered(m);
+    }
+    assert_int_equal(m->waiting[gfn], 0);
+}
+
+static void act(struct model *m, const struct ring_entry *e, struct pagein_action action)
+{
+    if (action.ask) {
+        assert_int_equal(m->page[e->gfn], M_ABSENT);
+        assert_false(m->asked[e->gfn]);
+        m->asked[e->gfn] = m->in_flight[e->gfn] = true;
+    }
+    if (action.dropped) {
+        assert_int_equal(m->page[e->gfn], M_ABSENT);
+        m->page[e->gfn] = M_GONE;
+        release_all(m, e->gfn);
+    }
+    if (action.verdict == PAGEIN_ANSWER)
+        answered(m);
+    else
+        m->waiting[e->gfn]++;
+}
+
+static void ring_step(struct model *m)
+{
+    static const uint32_t kinds[] = {ENTRY_PAUSED,
+                                     ENTRY_PAUSED,
+                                     ENTRY_PAUSED,
+                                     0,
+                                     ENTRY_FOREIGN,
+                                     ENTRY_FOREIGN | ENTRY_PAUSED,
+                                     ENTRY_DROP,
+                                     ENTRY_DROP | ENTRY_EVICT_FAIL,
+                                     ENTRY_EVICT_FAIL | ENTRY_PAUSED,
+                                     ENTRY_EVICT_FAIL | ENTRY_FOREIGN,
+                                     ENTRY_ALIEN | ENTRY_PAUSED};
+    struct ring_entry e = {.gfn = dice(m, GFNS + 3), .vcpu_id = dice(m, 4)};
+    struct pagein_action action;
+
+    if (m->unanswered == SLOTS)
+        return;
+    if (dice(m, 50) == 0)
+        e.gfn = UINT64_MAX - dice(m, 2);
+    e.kind = kinds[dice(m, sizeof(kinds) / sizeof(kinds[0]))];
+    /* A page that is gone is not dropped again by a guest, but the core must not care. */
+    m->unanswered++;
+    action = pagein_entry(&m->p, &e, m->now);
+    if (action.verdict == PAGEIN_REPAIR) {
+        static const int results[] = {0, -ENOENT, -EINVAL};
+
+        assert_true(e.kind & ENTRY_EVICT_FAIL);
+        assert_false(e.kind & ENTRY_DROP);
+        action = pagein_repaired(&m->p, &e, results[dice(m, 3)], m->now);
+    }
+    if (action.verdict == PAGEIN_WAIT) {
+        assert_true(e.gfn < GFNS);
+        assert_int_equal(m->page[e.gfn], M_ABSENT);
+        assert_true(e.kind & ENTRY_PAUSED);
+        assert_false(e.kind & (ENTRY_FOREIGN | ENTRY_DROP | ENTRY_ALIEN));
+    } else if (e.gfn < GFNS && m->page[e.gfn] == M_ABSENT && e.kind == ENTRY_PAUSED) {
+        fail_msg("a vcpu that faulted on an absent page was let go");
+    }
+    act(m, &e, action);
+}
+
+static void install_step(struct model *m, uint64_t gfn)
+{
+    static const int results[] = {0, 0, 0, 0, -ENOENT, -ENOMEM, -EFAULT};
+    int rc = results[dice(m, sizeof(results) / sizeof(results[0]))];
+
+    if (dice(m, 12) == 0) {
+        bool again = pagein_bad_hash(&m->p, gfn);
+
+        m->arrived[gfn] = false;
+        assert_int_equal(again, !m->bad_once[gfn]);
+        m->bad[gfn] |= m->bad_once[gfn];
+        m->bad_once[gfn] = true;
+        m->asked[gfn] = true;
+        m->in_flight[gfn] |= again;
+        return;
+    }
+    if (!pagein_installed(&m->p, gfn, rc)) {
+        assert_true(rc == -ENOMEM || rc == -EFAULT);
+        return; /* stays arrived */
+    }
+    m->arrived[gfn] = false;
+    m->page[gfn] = rc == 0 ? M_PRESENT : M_REPLACED;
+    m->bad[gfn] = false;
+    release_all(m, gfn);
+}
+
+static void arrival_step(struct model *m, bool peer)
+{
+    uint64_t gfn = dice(m, GFNS + 2);
+    enum pagein_arrival verdict;
+
+    if (gfn < GFNS && m->arrived[gfn]) {
+        if (m->page[gfn] == M_ABSENT)
+            install_step(m, gfn);
+        else
+            m->arrived[gfn] = false;
+        return;
+    }
+    if (!peer)
+        return;
+    verdict = pagein_arrived(&m->p, gfn);
+    if (gfn >= GFNS || m->page[gfn] == M_KEPT) {
+        assert_int_equal(verdict, PAGEIN_UNEXPECTED);
+    } else if (m->page[gfn] == M_ABSENT) {
+        assert_int_equal(verdict, PAGEIN_INSTALL);
+        m->arrived[gfn] = true;
+        m->in_flight[gfn] = false;
+    } else if (m->page[gfn] == M_PRESENT) {
+        assert_int_equal(verdict, PAGEIN_DUPLICATE);
+    } else {
+        assert_int_equal(verdict, PAGEIN_LATE);
+    }
+}
+
+static void check_books(const struct model *m)
+{
+    uint64_t absent = 0, present = 0, gone = 0, replaced = 0, waiting = 0, bad = 0;
+
+    for (unsigned int gfn = 0; gfn < GFNS; gfn++) {
+        absent += m->page[gfn] == M_ABSENT;
+        present += m->page[gfn] == M_PRESENT;
+        gone += m->page[gfn] == M_GONE;
+        replaced += m->page[gfn] == M_REPLACED;
+        waiting += m->waiting[gfn];
+        bad += m->bad[gfn] && m->page[gfn] == M_ABSENT;
+    }
+    assert_int_equal(pagein_outstanding(&m->p), absent);
+    assert_int_equal(m->p.counts.installed, present);
+    assert_int_equal(m->p.counts.dropped, gone);
+    assert_int_equal(m->p.counts.replaced, replaced);
+    assert_int_equal(m->p.waiting, waiting);
+    assert_int_equal(m->unanswered, waiting);
+    assert_int_equal(m->p.counts.set, absent + present + gone + replaced);
+    assert_int_equal(m->p.bad, bad);
+}
+
+static void schedule(unsigned int seed)
+{
+    struct model m = {.random = seed, .now = 1};
+    bool peer = true;
+
+    assert_int_equal(pagein_init(&m.p, GFNS), 0);
+    for (unsigned int gfn = 0; gfn < GFNS; gfn++) {
+        if (dice(&m, 8)) {
+            pagein_mark(&m.p, gfn);
+            m.page[gfn] = M_ABSENT;
+        }
+    }
+    for (unsigned int step = 0; step < 400; step++) {
+        m.now += dice(&m, 1000);
+        /* The source may go away at any time: what is here stays right, who waits goes on waiting. */
+        if (seed % 3 == 0 && dice(&m, 300) == 0)
+            peer = false;
+        if (dice(&m, 2))
+            ring_step(&m);
+        else
+            arrival_step(&m, peer);
+        check_books(&m);
+    }
+    /* Then everything comes: nobody may be left waiting. */
+    for (uint64_t gfn = 0; gfn < GFNS; gfn++) {
+        if (m.page[gfn] != M_ABSENT)
+            continue;
+        if (!m.arrived[gfn])
+            assert_int_equal(pagein_arrived(&m.p, gfn), PAGEIN_INSTALL);
+        assert_true(pagein_installed(&m.p, gfn, 0));
+        m.page[gfn] = M_PRESENT;
+        release_all(&m, gfn);
+    }
+    assert_int_equal(pagein_outstanding(&m.p), 0);
+    assert_int_equal(m.unanswered, 0);
+    assert_int_equal(m.p.waiting, 0);
+    pagein_free(&m.p);
+}
+
+static void thousands_of_schedules(void **state)
+{
+    unsigned int rounds = getenv("TEST_ROUNDS") ? (unsigned int)atoi(getenv("TEST_ROUNDS")) : 5000;
+
+    (void)state;
+    for (unsigned int seed = 1; seed <= rounds; seed++)
+        schedule(seed);
+}
+
+static void rot_05_06_gfn_zero_and_the_highest_gfn(void **state)
+{
+    struct ring_entry e = {.kind = ENTRY_PAUSED}, out;
+    struct pagein p;
+    uint64_t last = UINT64_C(5) << 20; /* 20 GiB */
+
+    (void)state;
+    assert_int_equal(pagein_init(&p, last + 1), 0);
+    pagein_mark(&p, 0);
+    pagein_mark(&p, last);
+    assert_true(pagein_entry(&p, &e, 1).ask);
+    e.gfn = last;
+    assert_true(pagein_entry(&p, &e, 1).ask);
+    e.gfn = last + 1; /* one beyond: answered, never indexed */
+    assert_int_equal(pagein_entry(&p, &e, 1).verdict, PAGEIN_ANSWER);
+    assert_int_equal(p.counts.entries_unknown_gfn, 1);
+    assert_int_equal(pagein_arrived(&p, 0), PAGEIN_INSTALL);
+    assert_true(pagein_installed(&p, 0, 0));
+    assert_true(pagein_release(&p, 0, 2, &out));
+    assert_int_equal(out.gfn, 0);
+    assert_false(pagein_release(&p, 0, 2, &out));
+    assert_int_equal(p.waiting, 1);
+    pagein_free(&p);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bitmap_finds_every_gfn),
+        cmocka_unit_test(runs_have_to_be_canonical),
+        cmocka_unit_test(quantiles_are_within_a_sixteenth),
+        cmocka_unit_test(states_only_go_where_they_may),
+        cmocka_unit_test(pushes_faulted_first_then_from_there),
+        cmocka_unit_test(more_requests_than_the_queue_holds),
+        cmocka_unit_test(rot_05_06_gfn_zero_and_the_highest_gfn),
+        cmocka_unit_test(thousands_of_schedules),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
