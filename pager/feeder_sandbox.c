@@ -52,6 +52,13 @@ static const int allowed[] = {
     SCMP_SYS(exit),     SCMP_SYS(exit_group), SCMP_SYS(rt_sigreturn),
 };
 
+#ifdef __SANITIZE_ADDRESS__
+/* The sanitizer's own needs, in test builds only. */
+static const int allowed_sanitizer[] = {SCMP_SYS(mmap),   SCMP_SYS(munmap),        SCMP_SYS(madvise),
+                                        SCMP_SYS(futex),  SCMP_SYS(sigaltstack),   SCMP_SYS(getpid),
+                                        SCMP_SYS(gettid), SCMP_SYS(rt_sigprocmask)};
+#endif
+
 static int filter(void)
 {
     scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
@@ -59,6 +66,10 @@ static int filter(void)
 
     for (size_t i = 0; i < sizeof(allowed) / sizeof(allowed[0]) && rc == 0; i++)
         rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, allowed[i], 0);
+#ifdef __SANITIZE_ADDRESS__
+    for (size_t i = 0; i < sizeof(allowed_sanitizer) / sizeof(allowed_sanitizer[0]) && rc == 0; i++)
+        rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, allowed_sanitizer[i], 0);
+#endif
     if (rc == 0)
         rc = seccomp_load(ctx);
     if (ctx)
