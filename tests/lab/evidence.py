@@ -55,9 +55,10 @@ def _from_dom0(host, folder, name, command):
     return status != agentclient.TIMED_OUT
 
 
-def _from_qemu(host, folder):
+def from_qemu(host_folder, folder):
+    """The emulated CPUs' registers, into qemu-monitor.txt; also of a host whose software hangs."""
     try:
-        with Qmp(os.path.join(host.folder, "qmp.sock"), SECONDS) as qmp:
+        with Qmp(os.path.join(host_folder, "qmp.sock"), SECONDS) as qmp:
             text = "".join(f"== {line}\n{qmp.monitor(line)}\n" for line in
                            ("info status", "info registers -a", "info registers -a", "info pic",
                             "info network", "info usernet"))
@@ -72,7 +73,7 @@ def save(all_hosts, target):
         folder = os.path.join(target, host.name)
         os.makedirs(folder, exist_ok=True)
         # the emulated CPUs first: the later questions change what they do
-        _from_qemu(host, folder)
+        from_qemu(host.folder, folder)
         answers = host.alive() and _from_dom0(host, folder, "xenctx.txt", VCPUS)
         for name, command in (COMMANDS | {"pager-status.txt": PAGER}).items():
             if answers:

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from dataclasses import asdict
 
+import evidence
 import filewait
 import hashing
 import jobs
@@ -70,14 +71,18 @@ class _Run:
                 snapshot.begin_load(qmp, self.saved.path)
                 qmp.wait_migration(120)
                 qmp.call("cont")
-        except BaseException:
-            self.host.end()
+        except BaseException as e:
+            self.__exit__(type(e))
             raise
         return self
 
     def __exit__(self, kind, *_):
+        # a failure's message names the folder; what an interrupt leaves is of no use
+        failed = kind is not None and issubclass(kind, LabError)
+        if failed:
+            evidence.from_qemu(self.folder, self.folder)
         self.host.end()
-        if kind is None:
+        if not failed:
             shutil.rmtree(self.folder)
 
     def copy_console(self, out, timeout):

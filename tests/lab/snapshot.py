@@ -13,6 +13,7 @@ import tempfile
 import time
 from dataclasses import asdict
 
+import evidence
 import hashing
 import images
 import kernel as kernels
@@ -132,9 +133,17 @@ def boot(options, links, path, ready, timeout, failure="LAB FAILED"):
             save(qmp, path)
         # a restored host never prints the hypervisor's banner: keep the one of the boot
         shutil.copyfile(host.serial, path + ".boot.log")
-    except BaseException:
+    except LabError:
+        evidence.from_qemu(folder, folder)
         host.end()
         raise
+    except BaseException:
+        _drop(host, folder)
+        raise
+    _drop(host, folder)
+
+
+def _drop(host, folder):
     host.end()
     shutil.rmtree(folder)
 
