@@ -139,12 +139,20 @@ static int probe_domain(struct probe *p, const char *name, bool host_has_paging)
     return 0;
 }
 
+static void print_value(const char *key, const json_t *value)
+{
+    if (json_is_boolean(value))
+        printf(" %s=%s", key, json_is_true(value) ? "yes" : "no");
+    else if (json_is_integer(value))
+        printf(" %s=%lld", key, (long long)json_integer_value(value));
+    else
+        printf(" %s=%s", key, json_string_value(value));
+}
+
 static void print_text(const json_t *report)
 {
-    const json_t *domain = json_object_get(report, "domain"), *reasons = json_object_get(report, "reasons"),
-                 *value;
-    const char *key;
-    size_t i;
+    const json_t *reasons = json_object_get(report, "reasons");
+    json_t *domain = json_object_get(report, "domain");
 
     printf("Xen %s: MEM_PAGING %s, HAP %s, dom0 %s, ring of %lld page (%lld slots), batch operations no\n",
            json_string_value(json_object_get(report, "xen")),
@@ -155,18 +163,12 @@ static void print_text(const json_t *report)
            (long long)json_integer_value(json_object_get(json_object_get(report, "ring"), "slots")));
     if (domain) {
         printf("domain:");
-        json_object_foreach((json_t *)(uintptr_t)domain, key, value)
-        {
-            if (json_is_boolean(value))
-                printf(" %s=%s", key, json_is_true(value) ? "yes" : "no");
-            else if (json_is_integer(value))
-                printf(" %s=%lld", key, (long long)json_integer_value(value));
-            else
-                printf(" %s=%s", key, json_string_value(value));
-        }
+        for (void *at = json_object_iter(domain); at; at = json_object_iter_next(domain, at))
+            print_value(json_object_iter_key(at), json_object_iter_value(at));
         printf("\n");
     }
-    json_array_foreach(reasons, i, value) printf("no: %s\n", json_string_value(value));
+    for (size_t i = 0; i < json_array_size(reasons); i++)
+        printf("no: %s\n", json_string_value(json_array_get(reasons, i)));
     if (json_array_size(reasons) == 0)
         printf("yes: can be paged\n");
 }

@@ -145,10 +145,18 @@ static double figure(const json_t *report, const char *group, const char *name)
     return json_number_value(json_object_get(json_object_get(report, group), name));
 }
 
+/* A string of the report, "?" if there is none. */
+static const char *word(const json_t *report, const char *name)
+{
+    const char *value = json_string_value(json_object_get(report, name));
+
+    return value ? value : "?";
+}
+
 static void print_one(const struct query *q, const struct found *f)
 {
     const json_t *report = f->report;
-    const char *role = json_string_value(json_object_get(report, "role"));
+    const char *role = word(report, "role");
     const char *reason = json_string_value(json_object_get(report, "reason"));
 
     json_object_set_new(f->report, "live", json_boolean(f->fd >= 0));
@@ -157,10 +165,10 @@ static void print_one(const struct query *q, const struct found *f)
         printf("\n");
         return;
     }
-    printf("%-8s %-16s %5lld  %-9s %s", role, json_string_value(json_object_get(report, "domain")),
-           (long long)json_integer_value(json_object_get(report, "domid")),
-           json_string_value(json_object_get(report, "state")), f->fd >= 0 ? "" : "(ended) ");
-    if (role && strcmp(role, "receive") == 0)
+    printf("%-8s %-16s %5lld  %-9s %s", role, word(report, "domain"),
+           (long long)json_integer_value(json_object_get(report, "domid")), word(report, "state"),
+           f->fd >= 0 ? "" : "(ended) ");
+    if (strcmp(role, "receive") == 0)
         printf("%.0f of %.0f pages outstanding, %.0f faults", figure(report, "pages", "outstanding"),
                figure(report, "pages", "set"), figure(report, "faults", "guest"));
     else
@@ -177,14 +185,11 @@ static bool show(const struct query *q, struct found *f, void *data)
 
 static bool has_seen(const json_t *report, enum session_state state)
 {
-    const json_t *seen = json_object_get(report, "seen"), *value;
-    size_t i;
+    const json_t *seen = json_object_get(report, "seen");
 
-    json_array_foreach(seen, i, value)
-    {
-        if (strcmp(json_string_value(value), session_state_name(state)) == 0)
+    for (size_t i = 0; i < json_array_size(seen); i++)
+        if (strcmp(json_string_value(json_array_get(seen, i)), session_state_name(state)) == 0)
             return true;
-    }
     return false;
 }
 

@@ -160,7 +160,7 @@ static FILE *connect_status(struct fixture *f, const char *role)
     struct timeval patience = {PATIENCE_S, 0};
     int fd;
 
-    snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/%s-%u.sock", f->dir, role,
+    snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/%s-%d.sock", f->dir, role,
              strcmp(role, "serve") == 0 ? 7 : 8);
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     /* It is being started: its socket will be there in a moment, or fixture_wait() finds it ended. */
@@ -172,14 +172,11 @@ static FILE *connect_status(struct fixture *f, const char *role)
 
 static bool seen(const json_t *report, const char *state)
 {
-    const json_t *value;
-    size_t i;
+    const json_t *list = json_object_get(report, "seen");
 
-    json_array_foreach(json_object_get(report, "seen"), i, value)
-    {
-        if (strcmp(json_string_value(value), state) == 0)
+    for (size_t i = 0; i < json_array_size(list); i++)
+        if (strcmp(json_string_value(json_array_get(list, i)), state) == 0)
             return true;
-    }
     return false;
 }
 
@@ -210,7 +207,7 @@ json_t *fixture_last(struct fixture *f, const char *role)
     char path[128];
     json_t *report;
 
-    snprintf(path, sizeof(path), "%s/%s-%u.last.json", f->dir, role, strcmp(role, "serve") == 0 ? 7 : 8);
+    snprintf(path, sizeof(path), "%s/%s-%d.last.json", f->dir, role, strcmp(role, "serve") == 0 ? 7 : 8);
     report = json_load_file(path, 0, NULL);
     assert_non_null(report);
     return report;
