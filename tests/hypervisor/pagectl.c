@@ -17,7 +17,7 @@
 #include "foreign_probe.h"
 
 #define EVICT_BATCH 256
-#define MAX_HELD 512
+#define MAX_HELD    512
 
 struct pagectl {
     uint32_t domid;
@@ -57,7 +57,8 @@ static int answer(struct pagectl *p, const struct xen_ring_request *req)
         if (absent_pages_state(&p->pages, req->gfn) == GFN_ABSENT)
             rc = install(p, req->gfn);
         else if (req->paging_flags & MEM_PAGING_EVICT_FAIL)
-            /* a nominated page that is still there: only its type has to change; it may have changed already */
+            /* a nominated page that is still there: only its type has to change; it may have changed already
+             */
             xc_mem_paging_prep(p->xch, p->domid, req->gfn);
     }
     xen_ring_respond(&p->ring, req);
@@ -199,8 +200,8 @@ static int print_vcpus(struct pagectl *p)
         xc_vcpuinfo_t vcpu;
 
         if (xc_vcpu_getinfo(p->xch, p->domid, v, &vcpu) == 0)
-            printf("vcpu %u online=%u blocked=%u running=%u cpu_ns=%" PRIu64 "\n", v, vcpu.online, vcpu.blocked,
-                   vcpu.running, vcpu.cpu_time);
+            printf("vcpu %u online=%u blocked=%u running=%u cpu_ns=%" PRIu64 "\n", v, vcpu.online,
+                   vcpu.blocked, vcpu.running, vcpu.cpu_time);
     }
     return 0;
 }
@@ -230,6 +231,7 @@ static int command(struct pagectl *p, const char *line)
     unsigned int n;
     int rc, ioctl_errno;
 
+    /* `all` before a gfn: its a is a digit */
     if (sscanf(line, "evict %" SCNx64 " %" SCNx64, &gfn, &end) == 2) {
         evict(p, gfn, end);
         return 0;
@@ -256,10 +258,10 @@ static int command(struct pagectl *p, const char *line)
     }
     if (sscanf(line, "answer %u", &n) == 1)
         return answer_held(p, n);
-    if (sscanf(line, "install %" SCNx64, &gfn) == 1)
-        return install(p, gfn);
     if (strcmp(line, "install all") == 0)
         return install_all(p);
+    if (sscanf(line, "install %" SCNx64, &gfn) == 1)
+        return install(p, gfn);
     if (sscanf(line, "foreign %" SCNx64, &gfn) == 1) {
         rc = foreign_probe(p->domid, gfn, &ioctl_errno);
         printf("foreign gfn=%" PRIx64 " err=%d ioctl=%d\n", gfn, rc, ioctl_errno);
@@ -348,8 +350,7 @@ static int attach(struct pagectl *p)
         perror("opening the Xen interfaces");
         return -1;
     }
-    if (xc_domain_maximum_gpfn(p->xch, p->domid, &max_gfn) < 0 ||
-        absent_pages_init(&p->pages, max_gfn + 1)) {
+    if (xc_domain_maximum_gpfn(p->xch, p->domid, &max_gfn) < 0 || absent_pages_init(&p->pages, max_gfn + 1)) {
         perror("size of the domain");
         return -1;
     }

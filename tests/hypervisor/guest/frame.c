@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #define PAGEMAP_PRESENT (1ull << 63)
-#define PAGEMAP_FRAME ((1ull << 55) - 1)
+#define PAGEMAP_FRAME   ((1ull << 55) - 1)
 
 void *frames_alloc(size_t count)
 {

@@ -37,7 +37,7 @@ static struct arguments {
     struct xen_memory_reservation reservation;
     struct vcpu_register_vcpu_info vcpu_info;
     xen_pfn_t frames[1];
-} *arguments;
+} * arguments;
 
 static int hypercall(uint64_t op, uint64_t a, uint64_t b, const void *c)
 {
