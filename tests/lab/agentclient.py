@@ -3,7 +3,6 @@
 import os
 import socket
 import struct
-import subprocess
 import sys
 import threading
 import time
@@ -128,7 +127,9 @@ def output(port, argv, stdin=None, timeout=60):
     if status:
         what = f"took more than {timeout} s" if status == TIMED_OUT else f"ended with {status}"
         text = err.decode(errors="replace").strip() or out.decode(errors="replace").strip()
-        raise LabError(f"in dom0, {subprocess.list2cmdline(argv)[:200]} {what}: {text}")
+        # of a script its arguments tell more than its text
+        words = argv[4:] if tuple(argv[:2]) == ("sh", "-c") else argv
+        raise LabError(f"{text or 'no output'} (in dom0, {' '.join(words)[:200]!r} {what})")
     return out.decode(errors="replace")
 
 

@@ -6,7 +6,6 @@ import re
 import shutil
 import sys
 import tempfile
-from dataclasses import asdict
 
 import evidence
 import filewait
@@ -126,5 +125,5 @@ def prepare(name, job, options, timeout):
     if not os.path.exists(path):
         snapshot.boot(options, made.links, path, f"{PREPARED} ", timeout, failure=f"{PREPARED} [^0]")
     snapshot.touch(path)
-    entry = {"path": path, "options": asdict(options), "links": made.links}
+    entry = {"path": path, "options": options._asdict(), "links": made.links}
     paths.write_atomic(target, json.dumps(entry, indent=1) + "\n")

@@ -1,9 +1,10 @@
-"""PVH guests on a host, and their consoles."""
+"""PVH guests on a host."""
 
 import re
 import time
 
 import agentclient
+import consoles
 import hashing
 import images
 import kernel as kernels
@@ -11,7 +12,6 @@ import paths
 from paths import LabError
 
 FOLDER = "/lab/guests"
-CONSOLES = "/var/log/xen/console"
 START_SECONDS = 180
 CMDLINE = ("console=hvc0 rdinit=/init loglevel=4 tsc=reliable pci=noearly cryptomgr.notests 8250.nr_uarts=0 "
            "i8042.noaux i8042.nokbd")
@@ -75,10 +75,10 @@ def start(host, name, memory, vcpus, payload, lines, paused):
 
 def _wait_up(host, name):
     """Woken by the console's line; a look every 5 s tells a guest that died from one that is slow."""
+    follow = ["lab-agent", "follow", f"{consoles.FOLDER}/guest-{name}.log", GUEST_UP]
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
-        status = agentclient.run(host.port, ["lab-agent", "follow", f"{CONSOLES}/guest-{name}.log", GUEST_UP],
-                                 None, None, None, 5)
+        status = agentclient.run(host.port, follow, None, None, None, 5)
         if status == 0:
             return
         if status != agentclient.TIMED_OUT:
@@ -91,25 +91,4 @@ def _wait_up(host, name):
 
 
 def _not_up(host, name, why):
-    return LabError(f"guest {name} did not come up ({why}); its console:\n{console(host, name)}")
-
-
-SHOW = """
-cd /var/log/xen/console || exit 1
-files=$(ls -tr "guest-$1.log" "guest-$1--incoming.log" 2>/dev/null)
-[ -n "$files" ] || { echo "no console log of a guest $1" >&2; exit 1; }
-exec cat $files
-"""
-
-
-def console(host, name):
-    """All that the guest (and a domain of that name migrated here) has written to hvc0."""
-    return host.output("sh", "-c", SHOW, "sh", name)
-
-
-def follow(host, name, text=None, timeout=None):
-    """Copies the console to stdout as it grows; with `text`, returns 0 at the first line that contains it."""
-    newest = f'cd {CONSOLES}; ls -t "guest-$1.log" "guest-$1--incoming.log" 2>/dev/null | head -n 1'
-    log = host.output("sh", "-c", newest, "sh", name).strip() or f"guest-{name}.log"
-    argv = ["lab-agent", "follow", f"{CONSOLES}/{log}"] + ([text] if text else [])
-    return agentclient.run(host.port, argv, timeout=timeout)
+    return LabError(f"guest {name} did not come up ({why}); its console:\n{consoles.text(host, name)}")

@@ -1,4 +1,4 @@
-"""The hosts of one lab: `lab up`, `lab down`, and finding a host that is up."""
+"""Starting the hosts of a lab."""
 
 import contextlib
 import json
@@ -12,77 +12,14 @@ import time
 
 import agentclient
 import keeper
+import kept
 import machine
 import paths
+import running
 import snapshot
 from paths import LabError
 
 MAX_HOSTS = 8
-
-
-class Host:
-    """A host that is up, as lab.json describes it."""
-
-    def __init__(self, name, entry):
-        self.name = name
-        self.folder = entry["folder"]
-        self.port = entry["port"]
-        self.address = entry["address"]
-        self.serial = os.path.join(self.folder, "serial.log")
-
-    def alive(self):
-        return keeper.pid_of(self.folder) is not None
-
-    def output(self, *argv, stdin=None, timeout=60):
-        return agentclient.output(self.port, argv, stdin, timeout)
-
-
-def _file():
-    return os.path.join(paths.run_dir(), "lab.json")
-
-
-def state():
-    """Contents of lab.json, or None if no lab is up here."""
-    try:
-        return json.loads(paths.read_text(_file()))
-    except FileNotFoundError:
-        return None
-
-
-def get(name):
-    """The host called `name`, up and kept, else LabError."""
-    lab = state()
-    if lab is None:
-        raise LabError(f"no lab is up in {paths.run_dir()} (lab up)")
-    if name not in lab["hosts"]:
-        raise LabError(f"no host {name}; there are {', '.join(lab['hosts'])}")
-    host = Host(name, lab["hosts"][name])
-    if not host.alive():
-        raise LabError(f"host {name} is no longer running; see {host.folder}/qemu.log and serial.log")
-    return host
-
-
-def all_hosts():
-    lab = state()
-    return [Host(name, entry) for name, entry in lab["hosts"].items()] if lab else []
-
-
-def _folders():
-    """Host folders in the run dir, whether or not lab.json was written."""
-    run = paths.run_dir()
-    with contextlib.suppress(FileNotFoundError):
-        return [e.path for e in os.scandir(run) if os.path.exists(os.path.join(e.path, "keeper.pid"))]
-    return []
-
-
-def down():
-    """Ends all hosts of this lab; returns how many still ran. Logs stay until the next `lab up`."""
-    running = [f for f in _folders() if keeper.pid_of(f) is not None]
-    for folder in running:
-        keeper.end(folder)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(_file())
-    return len(running)
 
 
 def _links(count):
@@ -129,12 +66,12 @@ def _identify(port, index, name):
 def _prepare_run_dir():
     run = paths.run_dir()
     os.makedirs(run, exist_ok=True)
-    if any(keeper.pid_of(f) is not None for f in _folders()):
+    if any(kept.pid_of(f) is not None for f in running.folders()):
         raise LabError(f"a lab is already up in {run} (lab down, or another LAB_DIR)")
-    for folder in _folders():
+    for folder in running.folders():
         shutil.rmtree(folder)
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(_file())
+        os.unlink(running.state_file())
     return run
 
 
@@ -169,8 +106,8 @@ def up(options, count):
         for index, name in enumerate(entries):
             entries[name]["address"] = _identify(entries[name]["port"], index, name)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
-        paths.write_atomic(_file(), json.dumps({"hosts": entries, "inputs": parts.inputs,
-                                                "snapshot": parts.path}, indent=1) + "\n")
+        lab = {"hosts": entries, "inputs": parts.inputs, "snapshot": parts.path}
+        paths.write_atomic(running.state_file(), json.dumps(lab, indent=1) + "\n")
         for _, process in started:
             process.keep()
     except BaseException as e:
@@ -179,4 +116,4 @@ def up(options, count):
         if isinstance(e, LabError) and started:
             raise LabError(f"{e}\n{started[0][1].log_tail()}") from e
         raise
-    return [Host(name, entry) for name, entry in entries.items()]
+    return [running.Host(name, entry) for name, entry in entries.items()]

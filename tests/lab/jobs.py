@@ -45,8 +45,8 @@ def packed(job):
             tar.addfile(info, io.BytesIO(data))
     data = gzip.compress(out.getvalue(), mtime=0)
     if len(data) > MAX_PACKED:
-        raise LabError(f"job {job}: {len(data)} bytes when packed, at most {MAX_PACKED} can be handed to a host "
-                       "in exact mode; put programs and images into the job of exact-prepare")
+        raise LabError(f"job {job}: {len(data)} bytes when packed, at most {MAX_PACKED} can be handed to a "
+                       "host in exact mode; put programs and images into the job of exact-prepare")
     return data
 
 

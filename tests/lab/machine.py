@@ -3,7 +3,7 @@
 import os
 import re
 import subprocess
-from dataclasses import dataclass
+from collections import namedtuple
 
 import paths
 from paths import LabError
@@ -13,15 +13,10 @@ QEMU = "qemu-system-x86_64"
 CPU = "qemu64,+svm,+npt"
 
 
-@dataclass(frozen=True)
-class Options:
-    """What a host is made of. Sizes in MiB; xen: release, debug or a folder with `xen` in it."""
-    mem: int = 3072
-    dom0_mem: int = 1024
-    cpus: int = 1
-    xen: str = "release"
-    tools: str = ""
-    exact: bool = False
+class Options(namedtuple("Options", "mem dom0_mem cpus xen tools exact",
+                         defaults=(3072, 1024, 1, "release", "", False))):
+    """What a host is made of. Sizes in MiB; xen: release, debug or a folder with `xen` in it; tools: "" or
+    another install root than xen-build's; exact: for exact mode."""
 
     def xen_image(self):
         folder = self.xen

@@ -11,7 +11,6 @@ import shutil
 import sys
 import tempfile
 import time
-from dataclasses import asdict
 
 import evidence
 import hashing
@@ -76,7 +75,7 @@ class Parts:
         self.xen = options.xen_image()
         self.vmlinux = kernel.vmlinux
         self.image = _dom0_image(options, kernel)
-        what = asdict(options) | {"xen": hashing.full(paths.read_bytes(self.xen)), "tools": "",
+        what = options._asdict() | {"xen": hashing.full(paths.read_bytes(self.xen)), "tools": "",
                                   "kernel": kernel.package, "image": os.path.basename(self.image),
                                   "qemu": machine.qemu_version(),
                                   "args": machine.common(options, "") + machine.network([])}
