@@ -81,6 +81,24 @@ static bool report_room(struct feeder *f)
     return pool_ring_space(&f->pool->reports) > WIRE_BATCH_MAX + 8;
 }
 
+/*
+ * The last words are out. Pages that still come are thrown away until serve closes: unread, they would turn
+ * the close into a reset that overtakes the words. The pager ends us after two seconds.
+ */
+static void leave(struct feeder *f)
+{
+    struct pollfd p = {.fd = f->sock, .events = POLLIN};
+
+    shutdown(f->sock, SHUT_WR);
+    while (poll(&p, 1, -1) > 0) {
+        ssize_t n = recv(f->sock, f->out, FEEDER_OUT, MSG_DONTWAIT);
+
+        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+            break;
+    }
+    _exit(0);
+}
+
 static void loop(struct feeder *f, int life)
 {
     for (;;) {
@@ -104,10 +122,8 @@ static void loop(struct feeder *f, int life)
                 pool_ring_notify(&f->pool->orders); /* there may be more: look again when there is room */
         }
         flush(f);
-        if (f->closing && f->out_end == 0) {
-            shutdown(f->sock, SHUT_WR);
-            _exit(0);
-        }
+        if (f->closing && f->out_end == 0)
+            leave(f);
         if (p[0].revents & (POLLIN | POLLHUP | POLLERR))
             feeder_read(f);
     }

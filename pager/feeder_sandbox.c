@@ -46,10 +46,10 @@ static int limit(int resource, rlim_t most)
 
 /* What the feeder's loop does: wait, move bytes, tell the pager, end. */
 static const int allowed[] = {
-    SCMP_SYS(poll),     SCMP_SYS(ppoll),      SCMP_SYS(read),
-    SCMP_SYS(readv),    SCMP_SYS(write),      SCMP_SYS(writev),
-    SCMP_SYS(recvfrom), SCMP_SYS(sendto),     SCMP_SYS(restart_syscall),
-    SCMP_SYS(exit),     SCMP_SYS(exit_group), SCMP_SYS(rt_sigreturn),
+    SCMP_SYS(poll),         SCMP_SYS(ppoll),           SCMP_SYS(read),     SCMP_SYS(readv),
+    SCMP_SYS(write),        SCMP_SYS(writev),          SCMP_SYS(recvfrom), SCMP_SYS(sendto),
+    SCMP_SYS(shutdown),     SCMP_SYS(restart_syscall), SCMP_SYS(exit),     SCMP_SYS(exit_group),
+    SCMP_SYS(rt_sigreturn),
 };
 
 #ifdef __SANITIZE_ADDRESS__
