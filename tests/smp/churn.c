@@ -1,11 +1,11 @@
 /*
- * Changes a running guest's p2m from dom0, in one of several ways, so that the change meets the guest in guest mode
- * on another CPU:
+ * Changes a running guest's p2m from dom0, in one of several ways, so that the change meets the guest in
+ * guest mode on another CPU:
  *   churn DOMID none SECONDS          does nothing (the control)
  *   churn DOMID dirty SECONDS         turns log-dirty mode on and off
- *   churn DOMID paging SECONDS OUT    pages gfns out at random, never more than OUT at once, and in, on demand and
- *                                     at random, without an end
- * Prints one line a second, and "churn: end ..." with the domain's state. Exit status 0 as long as the domain lives.
+ *   churn DOMID paging SECONDS OUT    pages gfns out at random, never more than OUT at once, and in, on
+ *                                     demand and at random, without an end
+ * Prints one line a second, and "churn: end ..." with the domain's state. Exit status 0 if it lives, 1 if not.
  */
 #include <errno.h>
 #include <poll.h>
@@ -257,7 +257,7 @@ int main(int argc, char **argv)
         while (go_on(end))
             poll(NULL, 0, 200);
     ok = alive();
-    printf("churn: end evicted %lu fetched %lu busy %lu toggles %lu domain %s\n", evicted, fetched, busy, toggles,
-           ok ? "runs" : "DEAD");
+    printf("churn: end evicted %lu fetched %lu busy %lu toggles %lu domain %s\n", evicted, fetched, busy,
+           toggles, ok ? "runs" : "DEAD");
     return !ok;
 }
