@@ -5,7 +5,7 @@
  *   churn DOMID dirty SECONDS         turns log-dirty mode on and off
  *   churn DOMID paging SECONDS OUT    pages gfns out at random, never more than OUT at once, and in, on
  *                                     demand and at random, without an end
- * Prints one line a second, and "churn: end ..." with the domain's state. Exit status 0 if it lives, 1 if not.
+ * Prints a line a second, then "churn: end ..." with the domain's state. Exit status 0 if it lives, else 1.
  */
 #include <errno.h>
 #include <poll.h>
