@@ -96,6 +96,8 @@ class Lab:
             for line in p.stdout:
                 if wanted(line):
                     return line
+                if line.startswith("lab: payload ended"):
+                    raise Failure(f"{host}: guest {name}: {line.strip()} before the awaited line")
         except TimeoutError:
             pass
         finally:

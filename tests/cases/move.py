@@ -27,6 +27,7 @@ class Move:
         self.src, self.dst = src, dst
         self.guest_args = list(guest)
         self.times = {}
+        self.agreed = None  # the destination's status when the guest might run
 
     def stamp(self, what):
         self.times[what] = time.monotonic()
@@ -141,7 +142,7 @@ class Move:
         self.save_and_restore()
         self.start_serve()
         self.start_receive()
-        self.wait_state("active")
+        self.agreed = self.wait_state("active")
         self.stamp("active")
         self.unpause()
         return self.wait_completed()
