@@ -248,6 +248,8 @@ static int command(struct pagectl *p, const char *line)
         absent_pages_set(&p->pages, gfn, GFN_KEPT);
         return 0;
     }
+    if (sscanf(line, "nominate %" SCNx64, &gfn) == 1)
+        return xc_mem_paging_nominate(p->xch, p->domid, gfn) ? -errno : 0;
     if (strcmp(line, "hold") == 0) {
         p->hold = true;
         return 0;
