@@ -41,7 +41,7 @@ class Lab:
         for host in self.names:
             self.put(host, os.path.join(TOP, "build/pager/xenpaging-pc"), "/usr/sbin/xenpaging-pc")
             # a host has one CPU: without this a guest's busy vcpus leave dom0, which serves them all, a third of it
-            self.sh(host, "xl sched-credit2 -d Domain-0 -w 2048")
+            self.sh(host, "xl sched-credit2 -d Domain-0 -w 512")
         return self
 
     def __exit__(self, kind, value, trace):
