@@ -22,12 +22,13 @@ def check(condition, message):
 
 
 class Lab:
-    def __init__(self, hosts=2, xen="release", **options):
+    def __init__(self, hosts=2, xen="release", dom0_weight=512, **options):
         self.up_args = ["--hosts", str(hosts), "--xen", xen]
         for key, value in options.items():
             self.up_args += ["--" + key.replace("_", "-"), str(value)]
         self.names = [chr(ord("a") + i) for i in range(hosts)]
         self.xen = xen
+        self.dom0_weight = dom0_weight  # of the credit2 scheduler; Xen's default is 256
         # every lab ends with the process that brought it up, whatever happens to it
         os.environ.setdefault("LAB_OWNER_PID", str(os.getpid()))
         os.environ.setdefault("LAB_DIR", os.path.join(TOP, "build/lab", os.path.basename(sys.argv[0])))
@@ -41,7 +42,7 @@ class Lab:
         for host in self.names:
             self.put(host, os.path.join(TOP, "build/pager/xenpaging-pc"), "/usr/sbin/xenpaging-pc")
             # a host has one CPU: without this a guest's busy vcpus leave dom0, which serves them all, a third of it
-            self.sh(host, "xl sched-credit2 -d Domain-0 -w 512")
+            self.sh(host, f"xl sched-credit2 -d Domain-0 -w {self.dom0_weight}")
         return self
 
     def __exit__(self, kind, value, trace):

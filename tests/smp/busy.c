@@ -34,7 +34,7 @@ static void fatal(const char *what)
 /* Walks a buffer in a pseudo-random order; every page knows its number and its generation. */
 static void walker(size_t pages, unsigned id, long interval_us)
 {
-    struct itimerval it = { { 0, interval_us }, { 0, interval_us } };
+    struct itimerval it = {{0, interval_us}, {0, interval_us}};
     uint64_t *buf = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     uint32_t *gen = calloc(pages, sizeof(*gen));
     uint32_t rnd = 12345 + id;

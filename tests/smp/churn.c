@@ -87,7 +87,7 @@ struct pager {
     vm_event_back_ring_t ring;
     xenevtchn_handle *xce;
     evtchn_port_t port;
-    unsigned char **page; /* contents of the gfns that are out, else NULL */
+    unsigned char **page;         /* contents of the gfns that are out, else NULL */
     unsigned long gfns, ram, out; /* gfns: size of the gfn space; ram: gfns worth paging out */
     unsigned char *buffer;
 };
@@ -154,7 +154,7 @@ static void pager_serve(struct pager *p)
 
     while (RING_HAS_UNCONSUMED_REQUESTS(&p->ring)) {
         vm_event_request_t req = *RING_GET_REQUEST(&p->ring, p->ring.req_cons);
-        vm_event_response_t rsp = { 0 };
+        vm_event_response_t rsp = {0};
 
         p->ring.sring->req_event = ++p->ring.req_cons + 1;
         if (req.u.mem_paging.flags & MEM_PAGING_DROP_PAGE) {
@@ -211,7 +211,7 @@ static void pager_evict(struct pager *p, xen_pfn_t gfn)
 
 static void paging(double end, unsigned long most)
 {
-    struct pager p = { 0 };
+    struct pager p = {0};
     uint32_t rnd = 1;
 
     pager_open(&p);
