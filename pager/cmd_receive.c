@@ -13,6 +13,7 @@ enum { OPT_CONNECT = OPT_OWN, OPT_EVICT, OPT_VERIFY, OPT_PUSH, OPT_POOL_PAGES, O
 /* 1 MiB under way: what a default socket buffer held in 2017. Every one of them is installed before a faulted
  * page. */
 #define POOL_PAGES_DEFAULT 256
+#define POOL_PAGES_LEAST   16
 #define FEEDER_UID_DEFAULT 65534 /* nobody */
 
 static const char help[] =
@@ -28,7 +29,7 @@ static const char help[] =
     "first fault\n"
     "  --verify           check a hash of each page before it is installed\n"
     "  --verify=full      bring everything while the guest is paused, then compare every page of both hosts\n"
-    "  --pool-pages N     pages that may be on their way at a time (64 to 65536, default 256)\n"
+    "  --pool-pages N     pages that may be on their way at a time (16 to 65536, default 256)\n"
     "  --feeder-uid N     user that the process which talks to the network becomes (default 65534)\n";
 
 static int number(const char *text, unsigned long min, unsigned long max, uint32_t *value)
@@ -68,9 +69,9 @@ static int take(struct receive_options *receive, const struct session_options *s
             return 0;
         return session_options_usage(session, "--push knows 'at-once' and 'on-fault', not '%s'", argument);
     case OPT_POOL_PAGES:
-        if (number(argument, 64, POOL_SLOTS_MAX, &receive->slots))
-            return session_options_usage(session, "--pool-pages takes 64 to %u, not '%s'", POOL_SLOTS_MAX,
-                                         argument);
+        if (number(argument, POOL_PAGES_LEAST, POOL_SLOTS_MAX, &receive->slots))
+            return session_options_usage(session, "--pool-pages takes %u to %u, not '%s'", POOL_PAGES_LEAST,
+                                         POOL_SLOTS_MAX, argument);
         return 0;
     case OPT_FEEDER_UID:
         if (number(argument, 1, 0x7fffffff, &value))

@@ -31,16 +31,19 @@ static const char help[] =
     "ones.\n\n"
     "  --json          all figures, one object a line\n"
     "  --wait STATE    until a session has reached STATE: setup, listen, device, active, paused, drain, "
-    "completed, failed\n"
+    "completed, failed;\n"
+    "                  or until it has ended, one way or the other, and said its last words: ended\n"
     "  --timeout S     for at most that many seconds\n"
     "  --role ROLE     only sessions of that command\n"
     "  --run-dir DIR   where sessions show themselves (default " RUN_DIR ")\n\n"
-    "Exit status: 0; 1 it ended without reaching STATE; 9 there is no such session; 124 the time is over.\n";
+    "Exit status: 0; 1 it ended without reaching STATE, or without last words; 9 there is no such session; "
+    "124 the time is over.\n";
 
 struct query {
     const char *run_dir, *domain, *role;
-    enum session_state wait; /* SESSION_STATES: do not */
-    double timeout;          /* seconds, below 0: none */
+    enum session_state wait; /* SESSION_STATES: do not, or until it has ended */
+    bool ended;
+    double timeout; /* seconds, below 0: none */
     bool as_json;
 };
 
@@ -239,23 +242,30 @@ static int wait_until_readable(int fd, const struct query *q, uint64_t start)
     return rc;
 }
 
-/* Follow one live session: 0 reached, 1 ended without, -1 it is gone without a last word, 124. */
+/* What the session's present report means for who waits: 0 reached, 1 ended without, -1 neither yet. */
+static int judge(const struct query *q, const struct found *f)
+{
+    if (q->ended)
+        return is_final(f->report) && f->fd < 0 ? EXIT_DONE : -1;
+    if (has_seen(f->report, q->wait))
+        return EXIT_DONE;
+    return is_final(f->report) ? EXIT_FAILED : -1;
+}
+
+/* Follow one session: 0 reached, 1 ended without, -1 it is gone without a last word, 124. */
 static int follow(const struct query *q, struct found *f, uint64_t start)
 {
     for (;;) {
         json_t *next;
+        int rc = judge(q, f);
 
-        if (has_seen(f->report, q->wait))
-            return EXIT_DONE;
-        if (is_final(f->report))
-            return EXIT_FAILED;
-        if (f->fd < 0)
-            return -1;
+        if (rc >= 0 || f->fd < 0)
+            return rc;
         if (wait_until_readable(f->fd, q, start) == 0)
             return STATUS_TIMED_OUT;
         next = json_loadf(f->stream, JSON_DISABLE_EOF_CHECK, NULL);
-        if (!next)
-            return -1;
+        if (!next) /* its socket is closed */
+            return !q->ended ? -1 : is_final(f->report) ? EXIT_DONE : EXIT_FAILED;
         json_decref(f->report);
         f->report = next;
     }
@@ -295,7 +305,8 @@ static int wait_for(const struct query *q)
     close(changes);
     if (rc == STATUS_TIMED_OUT)
         fprintf(stderr, "xenpaging-pc status: no session%s%s was seen in state %s in time\n",
-                q->domain ? " of " : "", q->domain ? q->domain : "", session_state_name(q->wait));
+                q->domain ? " of " : "", q->domain ? q->domain : "",
+                q->ended ? "ended" : session_state_name(q->wait));
     return rc;
 }
 
@@ -318,8 +329,9 @@ int cmd_status(int argc, char **argv)
             q.as_json = true;
             break;
         case 'w':
+            q.ended = strcmp(optarg, "ended") == 0;
             q.wait = session_state_find(optarg);
-            if (q.wait == SESSION_STATES) {
+            if (q.wait == SESSION_STATES && !q.ended) {
                 fprintf(stderr, "xenpaging-pc status: no state '%s'; xenpaging-pc status --help\n", optarg);
                 return EXIT_USAGE;
             }
@@ -349,7 +361,7 @@ int cmd_status(int argc, char **argv)
         return EXIT_USAGE;
     }
     q.domain = argc > optind ? argv[optind] : NULL;
-    if (q.wait != SESSION_STATES)
+    if (q.wait != SESSION_STATES || q.ended)
         return wait_for(&q);
     if (each(&q, show, NULL))
         return EXIT_DONE;

@@ -12,6 +12,11 @@
 #include "daemon.h"
 #include "log.h"
 
+void report_number(json_t *object, const char *name, uint64_t value)
+{
+    json_object_set_new(object, name, json_integer((json_int_t)value));
+}
+
 uint64_t monotonic_ns(void)
 {
     struct timespec now;

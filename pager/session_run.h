@@ -35,6 +35,9 @@ struct session_run {
 /* Now, in ns of CLOCK_MONOTONIC. */
 uint64_t monotonic_ns(void);
 
+/* A count in a report, under a name that xenpaging-pc(8) explains. */
+void report_number(json_t *object, const char *name, uint64_t value);
+
 /* Show the session under RUN_DIR/ROLE-DOMID.sock. 0, or -1 after logging why. */
 int session_run_start(struct session_run *run, const struct backend *be);
 

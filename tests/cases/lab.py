@@ -9,6 +9,7 @@ import time
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LAB = os.path.join(TOP, "tests/lab/lab")
+STARTED = time.monotonic()
 
 
 class Failure(Exception):
@@ -18,7 +19,7 @@ class Failure(Exception):
 def check(condition, message):
     if not condition:
         raise Failure(message)
-    print(f"ok: {message}", flush=True)
+    print(f"{time.monotonic() - STARTED:5.0f} s ok: {message}", flush=True)
 
 
 class Lab:

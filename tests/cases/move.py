@@ -120,15 +120,13 @@ class Move:
         self.lab.sh(self.dst, f"xl unpause {shlex.quote(self.name)}")
 
     def wait_ended(self, role, timeout=300):
-        """Waits until a role's process is gone; returns its final statistics."""
+        """Waits until a role has ended, well or not; returns its final statistics."""
         host = {"serve": self.src, "receive": self.dst}[role]
-        # no child of ours, so the process's end is no event for the shell: look for it
-        code, out, _ = self.lab.status(
-            host, f"pid=$(cat /run/move/{role}.pid 2>/dev/null) && "
-            "while kill -0 $pid 2>/dev/null; do usleep 50000; done; "
-            f"cat /run/move/{role}.json", timeout)
+        code, out, err = self.lab.status(
+            host, f"xenpaging-pc status --json --wait ended --role {role} --timeout {timeout} "
+            f"{shlex.quote(self.name)} >/dev/null && cat /run/move/{role}.json", timeout + 10)
         if code:
-            raise Failure(f"{role} on {host} did not end within {timeout} s: {json.dumps(self.status(host))}")
+            raise Failure(f"{role} on {host} did not end within {timeout} s: {err} {json.dumps(self.status(host))}")
         return json.loads(out)
 
     def wait_completed(self, timeout=300):

@@ -12,22 +12,11 @@ import tempfile
 import threading
 import time
 
-TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-LAB = os.path.join(TOP, "tests/lab/lab")
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "cases"))
+
+from lab import LAB, TOP, Failure, check  # noqa: E402
+
 BUILD = os.path.join(TOP, "build/hypervisor-tests")
-
-
-STARTED = time.monotonic()
-
-
-class Failure(Exception):
-    """Something that should hold does not."""
-
-
-def check(condition, message):
-    if not condition:
-        raise Failure(message)
-    print(f"{time.monotonic() - STARTED:5.0f} s ok: {message}", flush=True)
 
 
 class Lines:

@@ -1,0 +1,205 @@
+/* The command lines of serve and receive: every long option sets what it names, and nothing else
+ * (the stock pager's --mru_size set max_memkb). */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "commands.h"
+#include "exit_status.h"
+#include "pool.h"
+#include "receive.h"
+#include "serve.h"
+
+#define MOST_ARGS 32
+
+static char folder[] = "/tmp/test-options-XXXXXX";
+static char token_file[64], stats_file[64], pid_file[64], log_file[64];
+static struct receive_options received;
+static struct serve_options served;
+static int runs;
+
+/* Instead of the sessions themselves (the linker's --wrap). */
+int __wrap_receive_run(const struct receive_options *options);
+int __wrap_serve_run(const struct serve_options *options);
+
+int __wrap_receive_run(const struct receive_options *options)
+{
+    received = *options;
+    runs++;
+    return EXIT_DONE;
+}
+
+int __wrap_serve_run(const struct serve_options *options)
+{
+    served = *options;
+    runs++;
+    return EXIT_DONE;
+}
+
+/* Never called here. */
+struct backend *backend_xen_open(const char *domain, char *why, size_t why_size)
+{
+    (void)domain;
+    snprintf(why, why_size, "no Xen in unit tests");
+    return NULL;
+}
+
+static int setup(void **state)
+{
+    FILE *f;
+
+    (void)state;
+    if (!mkdtemp(folder))
+        return -1;
+    snprintf(token_file, sizeof(token_file), "%s/token", folder);
+    snprintf(stats_file, sizeof(stats_file), "%s/stats", folder);
+    snprintf(pid_file, sizeof(pid_file), "%s/pid", folder);
+    snprintf(log_file, sizeof(log_file), "%s/log", folder);
+    f = fopen(token_file, "w");
+    if (!f)
+        return -1;
+    for (int i = 0; i < 32; i++)
+        fprintf(f, "%02x", i);
+    fclose(f);
+    return chmod(token_file, 0600);
+}
+
+static int teardown(void **state)
+{
+    char command[128];
+
+    (void)state;
+    snprintf(command, sizeof(command), "rm -rf %s", folder);
+    return system(command);
+}
+
+/* Runs a command with the arguments every session needs, and the given ones (NULL at the end). */
+static int run(int (*command)(int argc, char **argv), const char *name, const char *where,
+               const char *const *more)
+{
+    const char *argv[MOST_ARGS] = {name,           where,      "[::1]:7002", "--domain", "guest",
+                                   "--token-file", token_file, "--run-dir",  folder};
+    int argc = 9;
+
+    while (*more)
+        argv[argc++] = *more++;
+    argv[argc] = NULL;
+    memset(&received, 0, sizeof(received));
+    memset(&served, 0, sizeof(served));
+    runs = 0;
+    optind = 0; /* glibc: start anew */
+    return command(argc, (char **)argv);
+}
+
+#define RECEIVE(...)                                                                                         \
+    run(cmd_receive, "receive", "--connect", (const char *const[]){__VA_ARGS__ __VA_OPT__(, ) NULL})
+#define SERVE(...) run(cmd_serve, "serve", "--listen", (const char *const[]){__VA_ARGS__ __VA_OPT__(, ) NULL})
+
+static void rot_07_every_long_option_of_receive_sets_its_own_field(void **state)
+{
+    struct receive_options plain;
+
+    (void)state;
+    assert_int_equal(RECEIVE(), EXIT_DONE);
+    assert_int_equal(runs, 1);
+    plain = received;
+    assert_string_equal(plain.domain, "guest");
+    assert_string_equal(plain.connect, "[::1]:7002");
+    assert_string_equal(plain.run_dir, folder);
+    assert_null(plain.stats_file);
+    assert_int_equal(plain.verify, VERIFY_NONE);
+    assert_false(plain.push_on_fault);
+    assert_int_equal(plain.slots, 256);
+    assert_int_equal(plain.feeder_uid, 65534);
+    for (int i = 0; i < 32; i++)
+        assert_int_equal(plain.token[i], i);
+
+    /* One option, one field: the others stay as they were. */
+    assert_int_equal(RECEIVE("--pool-pages", "512"), EXIT_DONE);
+    assert_int_equal(received.slots, 512);
+    received.slots = plain.slots;
+    received.empty_dir = plain.empty_dir;
+    assert_memory_equal(&received, &plain, sizeof(plain));
+
+    assert_int_equal(RECEIVE("--feeder-uid", "1000"), EXIT_DONE);
+    assert_int_equal(received.feeder_uid, 1000);
+    received.feeder_uid = plain.feeder_uid;
+    received.empty_dir = plain.empty_dir;
+    assert_memory_equal(&received, &plain, sizeof(plain));
+
+    assert_int_equal(RECEIVE("--push", "on-fault"), EXIT_DONE);
+    assert_true(received.push_on_fault);
+    assert_int_equal(RECEIVE("--push", "at-once"), EXIT_DONE);
+    assert_false(received.push_on_fault);
+    assert_int_equal(RECEIVE("--verify"), EXIT_DONE);
+    assert_int_equal(received.verify, VERIFY_HASH);
+    assert_int_equal(RECEIVE("--verify=full"), EXIT_DONE);
+    assert_int_equal(received.verify, VERIFY_FULL);
+    assert_int_equal(RECEIVE("--stats-file", stats_file), EXIT_DONE);
+    assert_string_equal(received.stats_file, stats_file);
+    assert_int_equal(RECEIVE("--evict", "all", "--baseline"), EXIT_DONE);
+    received.empty_dir = plain.empty_dir;
+    assert_memory_equal(&received, &plain, sizeof(plain));
+}
+
+static void rot_07_every_long_option_of_serve_sets_its_own_field(void **state)
+{
+    (void)state;
+    assert_int_equal(SERVE(), EXIT_DONE);
+    assert_int_equal(runs, 1);
+    assert_string_equal(served.domain, "guest");
+    assert_string_equal(served.listen, "[::1]:7002");
+    assert_string_equal(served.run_dir, folder);
+    assert_null(served.stats_file);
+    assert_int_equal(SERVE("--stats-file", stats_file), EXIT_DONE);
+    assert_string_equal(served.stats_file, stats_file);
+}
+
+static void numbers_have_limits(void **state)
+{
+    static const char *const bad[] = {"0", "15", "65537", "-1", "", "64k", "99999999999999999999"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        assert_int_equal(RECEIVE("--pool-pages", bad[i]), EXIT_USAGE);
+        assert_int_equal(runs, 0);
+    }
+    assert_int_equal(RECEIVE("--pool-pages", "16"), EXIT_DONE);
+    assert_int_equal(RECEIVE("--pool-pages", "65536"), EXIT_DONE);
+    assert_int_equal(RECEIVE("--feeder-uid", "0"), EXIT_USAGE);
+    assert_int_equal(runs, 0);
+}
+
+static void what_is_unknown_or_too_much_is_a_usage_error(void **state)
+{
+    (void)state;
+    assert_int_equal(RECEIVE("--no-such-option"), EXIT_USAGE);
+    assert_int_equal(RECEIVE("--push", "later"), EXIT_USAGE);
+    assert_int_equal(RECEIVE("--verify=some"), EXIT_USAGE);
+    assert_int_equal(RECEIVE("--evict", "none"), EXIT_USAGE);
+    assert_int_equal(RECEIVE("another"), EXIT_USAGE);
+    assert_int_equal(RECEIVE("--domain", "a/b"), EXIT_USAGE);
+    assert_int_equal(RECEIVE("--token-file", "/nonexistent"), EXIT_USAGE);
+    assert_int_equal(SERVE("--connect", "[::1]:1"), EXIT_USAGE);
+    assert_int_equal(SERVE("--listen", ":7002"), EXIT_USAGE);
+    assert_int_equal(runs, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rot_07_every_long_option_of_receive_sets_its_own_field),
+        cmocka_unit_test(rot_07_every_long_option_of_serve_sets_its_own_field),
+        cmocka_unit_test(numbers_have_limits),
+        cmocka_unit_test(what_is_unknown_or_too_much_is_a_usage_error),
+    };
+
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
