@@ -11,6 +11,9 @@ static const struct {
 } commands[] = {
     {"serve", cmd_serve, "give the pages of a paused guest on this host (the source) to a receiver"},
     {"receive", cmd_receive, "run a restored guest on this host (the destination) on pages from the source"},
+    {"join", cmd_join, "the destination's end of the channel that serve opens (run by serve, there)"},
+    {"commit", cmd_commit, "tell a session that the guest runs at the destination from now on"},
+    {"abort", cmd_abort, "end this host's part of a migration, and remove its files"},
     {"probe", cmd_probe, "say whether this host, or a domain on it, can be paged"},
     {"status", cmd_status, "show the sessions on this host, or wait for a state"},
 };

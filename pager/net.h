@@ -1,8 +1,10 @@
-/* Addresses and TCP sockets. */
+/* Addresses and sockets. */
 #ifndef XENPAGING_PC_NET_H
 #define XENPAGING_PC_NET_H
 
 #include <stddef.h>
+
+#define NET_UNIX "unix:"
 
 /*
  * Listen on "ADDR:PORT", "[ADDR6]:PORT"; "*:PORT" for every address. Port 0 takes a free one. Returns a
@@ -10,8 +12,10 @@
  */
 int net_listen(const char *where, char *bound, size_t bound_size, char *why, size_t why_size);
 
-/* Connect to "HOST:PORT" within timeout_ms. Returns a non-blocking socket set up by net_tune(), or -1 with a
- * sentence in why. */
+/*
+ * Connect to "HOST:PORT", or to the unix socket of "unix:PATH", within timeout_ms. Returns a non-blocking
+ * socket, a TCP one set up by net_tune(), or -1 with a sentence in why.
+ */
 int net_dial(const char *where, int timeout_ms, char *why, size_t why_size);
 
 /*

@@ -10,7 +10,7 @@ int run_dir_prepare(const char *dir, char *empty, size_t empty_size)
     struct stat st;
 
     snprintf(empty, empty_size, "%s/empty", dir);
-    if (mkdir(dir, 0755) && errno != EEXIST)
+    if (mkdir(dir, 0700) && errno != EEXIST)
         return -1;
     if (mkdir(empty, 0555) && errno != EEXIST)
         return -1;

@@ -63,6 +63,10 @@ static json_t *render(void *data)
     json_object_set_new(report, "role", json_string(run->role));
     json_object_set_new(report, "domain", json_string(run->domain));
     json_object_set_new(report, "domid", json_integer(run->be->domid));
+    if (run->session) {
+        json_object_set_new(report, "session", json_string(run->session));
+        json_object_set_new(report, "committed", json_boolean(run->committed));
+    }
     json_object_set_new(report, "uuid", uuid_json(run->uuid));
     json_object_set_new(report, "pid", json_integer(getpid()));
     json_object_set_new(report, "state", json_string(session_state_name(run->state)));
@@ -87,6 +91,13 @@ static json_t *render(void *data)
     return report;
 }
 
+static const char *command(void *data, const char *word)
+{
+    struct session_run *run = data;
+
+    return run->command ? run->command(run->data, word) : "this session takes no commands";
+}
+
 int session_run_start(struct session_run *run, const struct backend *be)
 {
     char path[108], last[4096];
@@ -100,7 +111,7 @@ int session_run_start(struct session_run *run, const struct backend *be)
     run->be = be;
     snprintf(path, sizeof(path), "%s/%s-%u.sock", run->run_dir, run->role, be->domid);
     snprintf(last, sizeof(last), "%s/%s-%u.last.json", run->run_dir, run->role, be->domid);
-    if (status_server_start(&run->status, run->loop, path, render, run)) {
+    if (status_server_start(&run->status, run->loop, path, render, command, run)) {
         if (errno == EADDRINUSE)
             log_error("another '%s' session for domain %s (%u) is running; see xenpaging-pc status",
                       run->role, run->domain, be->domid);
@@ -109,6 +120,8 @@ int session_run_start(struct session_run *run, const struct backend *be)
         return -1;
     }
     unlink(last);
+    if (run->ready_at == SESSION_SETUP)
+        daemon_ready();
     return 0;
 }
 
@@ -132,7 +145,7 @@ void session_run_enter(struct session_run *run, enum session_state state, const 
 
 void session_run_end(struct session_run *run, enum session_state state, int exit_status, const char *fmt, ...)
 {
-    char reason[256];
+    char reason[384];
     va_list ap;
 
     if (session_final(run->state))
@@ -156,7 +169,7 @@ static void write_json(const char *path, json_t *json)
     }
 }
 
-void session_run_finish(struct session_run *run)
+static void last_words(struct session_run *run)
 {
     char last[4096];
     json_t *report = render(run);
@@ -168,6 +181,20 @@ void session_run_finish(struct session_run *run)
             write_json(run->stats_file, report);
     }
     json_decref(report);
+}
+
+void session_run_finish(struct session_run *run)
+{
+    last_words(run);
     /* After the last words are there: who waited for them finds them when the socket goes. */
     status_server_stop(&run->status);
+}
+
+void session_run_postscript(struct session_run *run, const char *text)
+{
+    size_t n = strlen(run->reason);
+
+    snprintf(run->reason + n, sizeof(run->reason) - n, "; %s", text);
+    log_info("%s", text);
+    last_words(run);
 }

@@ -17,20 +17,29 @@ struct session_run {
     const char *domain; /* as given on the command line */
     const char *run_dir;
     const char *stats_file; /* or NULL */
+    const char *session;    /* the migration's id; NULL: started by hand, and nobody commits */
+    bool committed;         /* the guest runs at the destination, and nowhere else, from now on */
     const struct backend *be;
     uint8_t uuid[16];
     enum session_state state;
-    enum session_state ready_at;         /* daemon_ready() is called there */
+    enum session_state ready_at;         /* daemon_ready() is called there; SETUP: when it shows itself */
     uint64_t entered_ns[SESSION_STATES]; /* monotonic; 0: never been there */
     uint64_t started_ns;
     double started_at; /* seconds since the epoch */
-    char reason[256];
+    char reason[384];
     int exit_status;
     unsigned int loops; /* turns of the event loop, at the last report */
     void (*details)(void *data, json_t *report);
+    const char *(*command)(void *data, const char *word); /* see status_server.h */
     void *data;
     struct status_server status;
 };
+
+/* It can still be that the guest goes on at the source. */
+static inline bool session_run_undecided(const struct session_run *run)
+{
+    return run->session && !run->committed;
+}
 
 /* Now, in ns of CLOCK_MONOTONIC. */
 uint64_t monotonic_ns(void);
@@ -50,5 +59,8 @@ void session_run_end(struct session_run *run, enum session_state state, int exit
 
 /* Write RUN_DIR/ROLE-DOMID.last.json and the stats file, close the socket. */
 void session_run_finish(struct session_run *run);
+
+/* After that: what was seen to since goes into the last words, too. */
+void session_run_postscript(struct session_run *run, const char *text);
 
 #endif

@@ -1,6 +1,7 @@
 #include "status_server.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,18 +10,18 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-static void drop_client(struct status_server *server, ev_io *w)
+static void drop_client(struct status_client *c)
 {
-    ev_io_stop(server->loop, w);
-    close(w->fd);
-    w->fd = -1;
+    ev_io_stop(c->server->loop, &c->io);
+    close(c->io.fd);
+    c->io.fd = -1;
 }
 
-static void send_state(struct status_server *server, ev_io *w, const char *line, size_t length)
+static void send_line(struct status_client *c, const char *line, size_t length)
 {
     /* A client that does not take one line is not waited for. */
-    if (send(w->fd, line, length, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)length)
-        drop_client(server, w);
+    if (send(c->io.fd, line, length, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)length)
+        drop_client(c);
 }
 
 static char *render_line(struct status_server *server, size_t *length)
@@ -38,16 +39,68 @@ static char *render_line(struct status_server *server, size_t *length)
     return line;
 }
 
+static void refuse(struct status_client *c, const char *why)
+{
+    json_t *json = json_pack("{s:s}", "refused", why);
+    char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    char *line = NULL;
+
+    if (text && asprintf(&line, "%s\n", text) >= 0)
+        send_line(c, line, strlen(line));
+    json_decref(json);
+    free(text);
+    free(line);
+}
+
+static void carry_out(struct status_client *c)
+{
+    struct status_server *server = c->server;
+    const char *why = server->command ? server->command(server->data, c->word) : "no word is known here";
+
+    if (!why)
+        status_server_changed(server);
+    else
+        refuse(c, why);
+}
+
+/* The socket is root's alone; the folder could have been given to others, so who it is is asked all the same.
+ */
+static bool is_ours(int fd)
+{
+    struct ucred peer;
+    socklen_t size = sizeof(peer);
+
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
+           (peer.uid == 0 || peer.uid == geteuid());
+}
+
+static void take_words(struct status_client *c, const char *bytes, size_t n)
+{
+    for (size_t i = 0; i < n && c->io.fd >= 0; i++) {
+        if (bytes[i] == '\n') {
+            c->word[c->length] = '\0';
+            c->length = 0;
+            carry_out(c);
+        } else if (c->length == STATUS_WORD - 1 || !bytes[i]) {
+            drop_client(c);
+        } else {
+            c->word[c->length++] = bytes[i];
+        }
+    }
+}
+
 static void on_client(struct ev_loop *loop, ev_io *w, int events)
 {
-    struct status_server *server = w->data;
-    char scrap[256];
-    ssize_t n = recv(w->fd, scrap, sizeof(scrap), MSG_DONTWAIT);
+    struct status_client *c = w->data;
+    char bytes[256];
+    ssize_t n = recv(w->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
 
     (void)loop;
     (void)events;
     if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
-        drop_client(server, w);
+        drop_client(c);
+    else if (n > 0)
+        take_words(c, bytes, (size_t)n);
 }
 
 static void on_connect(struct ev_loop *loop, ev_io *w, int events)
@@ -60,15 +113,19 @@ static void on_connect(struct ev_loop *loop, ev_io *w, int events)
     (void)events;
     if (fd < 0)
         return;
-    for (int i = 0; i < STATUS_CLIENTS; i++) {
-        if (server->client[i].fd >= 0)
+    for (int i = 0; i < STATUS_CLIENTS && is_ours(fd); i++) {
+        struct status_client *c = &server->client[i];
+
+        if (c->io.fd >= 0)
             continue;
-        ev_io_init(&server->client[i], on_client, fd, EV_READ);
-        server->client[i].data = server;
-        ev_io_start(loop, &server->client[i]);
+        c->server = server;
+        c->length = 0;
+        ev_io_init(&c->io, on_client, fd, EV_READ);
+        c->io.data = c;
+        ev_io_start(loop, &c->io);
         line = render_line(server, &length);
         if (line)
-            send_state(server, &server->client[i], line, length);
+            send_line(c, line, length);
         free(line);
         return;
     }
@@ -86,17 +143,19 @@ static int answers(const struct sockaddr_un *addr)
 }
 
 int status_server_start(struct status_server *server, struct ev_loop *loop, const char *path,
-                        json_t *(*render)(void *data), void *data)
+                        json_t *(*render)(void *data), const char *(*command)(void *data, const char *word),
+                        void *data)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     mode_t mask;
     int rc;
 
     for (int i = 0; i < STATUS_CLIENTS; i++)
-        server->client[i].fd = -1;
+        server->client[i].io.fd = -1;
     server->fd = -1;
     server->loop = loop;
     server->render = render;
+    server->command = command;
     server->data = data;
     if (strlen(path) >= sizeof(addr.sun_path)) {
         errno = ENAMETOOLONG;
@@ -136,12 +195,12 @@ void status_server_changed(struct status_server *server)
     if (server->fd < 0)
         return;
     for (int i = 0; i < STATUS_CLIENTS; i++) {
-        if (server->client[i].fd < 0)
+        if (server->client[i].io.fd < 0)
             continue;
         if (!line)
             line = render_line(server, &length);
         if (line)
-            send_state(server, &server->client[i], line, length);
+            send_line(&server->client[i], line, length);
     }
     free(line);
 }
@@ -151,8 +210,8 @@ void status_server_stop(struct status_server *server)
     if (server->fd < 0)
         return;
     for (int i = 0; i < STATUS_CLIENTS; i++)
-        if (server->client[i].fd >= 0)
-            drop_client(server, &server->client[i]);
+        if (server->client[i].io.fd >= 0)
+            drop_client(&server->client[i]);
     ev_io_stop(server->loop, &server->listener);
     close(server->fd);
     unlink(server->path);

@@ -1,6 +1,8 @@
 /*
- * A session shows itself on a unix socket: who connects gets a line of JSON at once, and another with each
- * change of state. No request is read.
+ * A session shows itself on a unix socket (0600): who connects gets a line of JSON at once, and another with
+ * each change of state. A client may send words, each on a line of its own: "commit", "abort". One that is
+ * carried out shows in the next report; to one that is not the answer is {"refused": "reason"}, for that
+ * client alone.
  */
 #ifndef XENPAGING_PC_STATUS_SERVER_H
 #define XENPAGING_PC_STATUS_SERVER_H
@@ -9,13 +11,23 @@
 #include <jansson.h>
 
 #define STATUS_CLIENTS 16
+#define STATUS_WORD    32
+
+struct status_client {
+    ev_io io; /* fd -1: free */
+    struct status_server *server;
+    char word[STATUS_WORD]; /* what has come of a line */
+    size_t length;
+};
 
 struct status_server {
     struct ev_loop *loop;
     ev_io listener;
-    ev_io client[STATUS_CLIENTS];
+    struct status_client client[STATUS_CLIENTS];
     char path[108];
     json_t *(*render)(void *data); /* a new reference */
+    /* Carry out a client's word: NULL, or why not. */
+    const char *(*command)(void *data, const char *word);
     void *data;
     int fd;
 };
@@ -23,7 +35,8 @@ struct status_server {
 /* Listen on path (a stale socket there is replaced). 0, or -1 with errno (EADDRINUSE: someone answers there).
  */
 int status_server_start(struct status_server *server, struct ev_loop *loop, const char *path,
-                        json_t *(*render)(void *data), void *data);
+                        json_t *(*render)(void *data), const char *(*command)(void *data, const char *word),
+                        void *data);
 
 /* Send the present state to everyone who listens. */
 void status_server_changed(struct status_server *server);

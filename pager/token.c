@@ -18,7 +18,7 @@ static int hex_digit(char c)
     return -1;
 }
 
-static int parse(const char *text, size_t length, uint8_t token[TOKEN_SIZE])
+int token_parse(const char *text, size_t length, uint8_t token[TOKEN_SIZE])
 {
     if (length == 2 * TOKEN_SIZE + 1 && text[length - 1] == '\n')
         length--;
@@ -53,7 +53,7 @@ int token_read(const char *path, uint8_t token[TOKEN_SIZE], char *why, size_t wh
                  (unsigned)st.st_uid, (unsigned)(st.st_mode & 07777));
     else if ((n = read(fd, text, sizeof(text))) < 0)
         snprintf(why, why_size, "token file %s: %s", path, strerror(errno));
-    else if (parse(text, (size_t)n, token))
+    else if (token_parse(text, (size_t)n, token))
         snprintf(why, why_size,
                  "token file %s does not hold %u hex digits (make one with: "
                  "(umask 077; od -An -N32 -tx1 /dev/urandom | tr -d ' \\n' > FILE))",

@@ -15,6 +15,9 @@
  */
 int token_read(const char *path, uint8_t token[TOKEN_SIZE], char *why, size_t why_size);
 
+/* 64 hex digits and at most one newline. 0 or -1. */
+int token_parse(const char *text, size_t length, uint8_t token[TOKEN_SIZE]);
+
 /* Takes the same time whatever the contents. */
 bool token_equal(const uint8_t a[TOKEN_SIZE], const uint8_t b[TOKEN_SIZE]);
 

@@ -1,0 +1,283 @@
+/* commit and abort: a word to a session, and its answer. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "commands.h"
+#include "exit_status.h"
+#include "run_dir.h"
+#include "session_find.h"
+#include "session_id.h"
+
+#define NO_SESSION   9
+#define ANSWER_MS    20000 /* libxl gives a hook 40 s */
+#define TERMINATE_MS 5000
+
+static const char commit_help[] =
+    "Usage: xenpaging-pc commit --role serve|receive [--session ID] [DOMAIN]\n\n"
+    "Tells a session that the guest runs at the destination, and nowhere else, from now on. Returns when it "
+    "has taken note.\n\n"
+    "Exit status: 0; 1 it refuses, with the reason; 9 there is no such session.\n";
+
+static const char abort_help[] =
+    "Usage: xenpaging-pc abort --session ID [--role serve|receive]\n\n"
+    "Ends what this host has of a migration, takes everything back, and removes its files. The caller knows "
+    "that the guest\n"
+    "does not run at the destination: after commit, too, because that has said so. May be repeated.\n\n"
+    "Exit status: 0; 1 it refuses (the guest belongs to the destination already), or does not end.\n";
+
+struct word {
+    const char *name;
+    struct session_query of;
+};
+
+static bool take_live(struct session_found *f, void *data)
+{
+    struct session_found *live = data;
+
+    if (f->fd < 0 || live->fd >= 0)
+        return false;
+    *live = *f;
+    return true;
+}
+
+static int options(int argc, char **argv, const char *help, struct word *w)
+{
+    static const struct option table[] = {
+        {"role", required_argument, NULL, 'r'},
+        {"session", required_argument, NULL, 's'},
+        {"run-dir", required_argument, NULL, 'd'},
+        {"help", no_argument, NULL, 'h'},
+        {0},
+    };
+    int option;
+
+    while ((option = getopt_long(argc, argv, "h", table, NULL)) != -1) {
+        switch (option) {
+        case 'r':
+            w->of.role = optarg;
+            break;
+        case 's':
+            w->of.session = optarg;
+            break;
+        case 'd':
+            w->of.run_dir = optarg;
+            break;
+        case 'h':
+            printf("%s", help);
+            exit(EXIT_DONE);
+        default:
+            return EXIT_USAGE;
+        }
+    }
+    if (w->of.role && strcmp(w->of.role, "serve") != 0 && strcmp(w->of.role, "receive") != 0) {
+        fprintf(stderr, "xenpaging-pc %s: --role is serve or receive, not '%s'\n", w->name, w->of.role);
+        return EXIT_USAGE;
+    }
+    if (w->of.session && !session_id_valid(w->of.session)) {
+        fprintf(stderr, "xenpaging-pc %s: '%s' is no session: 16 hex digits\n", w->name, w->of.session);
+        return EXIT_USAGE;
+    }
+    if (argc - optind > 1) {
+        fprintf(stderr, "xenpaging-pc %s: one domain at most\n", w->name);
+        return EXIT_USAGE;
+    }
+    w->of.domain = argc > optind ? argv[optind] : NULL;
+    return 0;
+}
+
+/* Send the word. 0, or -1 when the session is gone. */
+static int say(struct session_found *live, const char *name)
+{
+    char line[32];
+    int n = snprintf(line, sizeof(line), "%s\n", name);
+    struct timeval patience = {ANSWER_MS / 1000, 0};
+
+    setsockopt(live->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    return send(live->fd, line, (size_t)n, MSG_NOSIGNAL) == n ? 0 : -1;
+}
+
+static const char *refusal(const struct session_found *live)
+{
+    return json_string_value(json_object_get(live->report, "refused"));
+}
+
+int cmd_commit(int argc, char **argv)
+{
+    struct word w = {.name = "commit", .of = {.run_dir = RUN_DIR}};
+    struct session_found live = {.fd = -1};
+    int rc = options(argc, argv, commit_help, &w);
+
+    if (rc)
+        return rc;
+    if (!w.of.role || (!w.of.domain && !w.of.session)) {
+        fprintf(stderr, "xenpaging-pc commit: which session? (--role, and DOMAIN or --session)\n");
+        return EXIT_USAGE;
+    }
+    session_find(&w.of, take_live, &live);
+    if (live.fd < 0) {
+        fprintf(stderr, "xenpaging-pc commit: no such %s is running here\n", w.of.role);
+        return NO_SESSION;
+    }
+    rc = EXIT_FAILED;
+    if (json_is_true(json_object_get(live.report, "committed"))) {
+        rc = EXIT_DONE;
+    } else if (say(&live, "commit") == 0) {
+        while (rc == EXIT_FAILED && session_found_next(&live) && !refusal(&live))
+            if (json_is_true(json_object_get(live.report, "committed")))
+                rc = EXIT_DONE;
+    }
+    if (rc)
+        fprintf(stderr, "xenpaging-pc commit: %s\n",
+                refusal(&live) ? refusal(&live) : "the session ended before it took note");
+    session_found_release(&live);
+    return rc;
+}
+
+/* End a live session: 0 when its socket is closed. */
+static int end_live(const struct word *w)
+{
+    struct session_found live = {.fd = -1};
+    int rc = EXIT_DONE;
+
+    session_find(&w->of, take_live, &live);
+    if (live.fd < 0)
+        return EXIT_DONE;
+    if (say(&live, "abort") == 0) {
+        errno = 0;
+        while (session_found_next(&live) && !refusal(&live))
+            ;
+        if (refusal(&live) || errno == EAGAIN) {
+            fprintf(stderr, "xenpaging-pc abort: %s\n",
+                    refusal(&live) ? refusal(&live) : "the session does not end");
+            rc = EXIT_FAILED;
+        }
+    }
+    session_found_release(&live);
+    return rc;
+}
+
+/* Is that pid one of ours still, and of this session? Pids are used again. */
+static bool is_of_session(pid_t pid, const char *session)
+{
+    char path[64], line[4096];
+    bool ours = false, named = false;
+    size_t n = 0;
+    FILE *f;
+
+    snprintf(path, sizeof(path), "/proc/%ld/cmdline", (long)pid);
+    f = fopen(path, "re");
+    if (f)
+        n = fread(line, 1, sizeof(line) - 1, f);
+    if (f)
+        fclose(f);
+    line[n] = '\0';
+    for (size_t i = 0; i < n; i += strlen(line + i) + 1) {
+        ours |= strcmp(line + i, "join") == 0 || strcmp(line + i, "serve") == 0 ||
+                strcmp(line + i, "receive") == 0;
+        named |= strcmp(line + i, session) == 0;
+    }
+    return ours && named;
+}
+
+/* A process that does not show itself any more (or never did: join), by its pid file. */
+static int end_by_pid(const struct word *w, const char *suffix)
+{
+    char path[4096];
+    long pid = 0;
+    struct pollfd p = {.events = POLLIN};
+    int rc = EXIT_DONE;
+    FILE *f;
+
+    snprintf(path, sizeof(path), "%s/%s%s", w->of.run_dir, w->of.session, suffix);
+    f = fopen(path, "re");
+    if (!f)
+        return EXIT_DONE;
+    if (fscanf(f, "%ld", &pid) != 1)
+        pid = 0;
+    fclose(f);
+    p.fd = pid > 0 ? (int)syscall(SYS_pidfd_open, (pid_t)pid, 0) : -1;
+    /* Asked after the descriptor is open: it cannot become another's meanwhile. */
+    if (p.fd >= 0 && is_of_session((pid_t)pid, w->of.session)) {
+        syscall(SYS_pidfd_send_signal, p.fd, SIGTERM, NULL, 0);
+        if (poll(&p, 1, TERMINATE_MS) == 0) {
+            fprintf(stderr, "xenpaging-pc abort: process %ld does not end\n", pid);
+            rc = EXIT_FAILED;
+        }
+    }
+    if (p.fd >= 0)
+        close(p.fd);
+    return rc;
+}
+
+static void remove_file(const struct word *w, const char *suffix)
+{
+    char path[4096];
+
+    snprintf(path, sizeof(path), "%s/%s%s", w->of.run_dir, w->of.session, suffix);
+    unlink(path);
+}
+
+static bool remove_last_words(struct session_found *f, void *data)
+{
+    const struct word *w = data;
+    const char *role = json_string_value(json_object_get(f->report, "role"));
+    char path[4096];
+
+    snprintf(path, sizeof(path), "%s/%s-%lld.last.json", w->of.run_dir, role ? role : "",
+             (long long)json_integer_value(json_object_get(f->report, "domid")));
+    if (f->fd < 0)
+        unlink(path);
+    return false;
+}
+
+static int abort_role(struct word *w, const char *role, const char *const *pids, const char *const *files)
+{
+    int rc;
+
+    w->of.role = role;
+    rc = end_live(w);
+    for (size_t i = 0; rc == EXIT_DONE && pids[i]; i++)
+        rc = end_by_pid(w, pids[i]);
+    if (rc)
+        return rc;
+    for (size_t i = 0; files[i]; i++)
+        remove_file(w, files[i]);
+    for (size_t i = 0; pids[i]; i++)
+        remove_file(w, pids[i]);
+    session_find(&w->of, remove_last_words, w);
+    return EXIT_DONE;
+}
+
+int cmd_abort(int argc, char **argv)
+{
+    static const char *const serve_pids[] = {SESSION_SERVE_PID, NULL};
+    static const char *const serve_files[] = {SESSION_SERVE_TOKEN, NULL};
+    static const char *const receive_pids[] = {SESSION_RECEIVE_PID, SESSION_JOIN_PID, NULL};
+    static const char *const receive_files[] = {SESSION_TOKEN, SESSION_JOIN_SOCKET, NULL};
+    struct word w = {.name = "abort", .of = {.run_dir = RUN_DIR}};
+    const char *role;
+    int rc = options(argc, argv, abort_help, &w);
+
+    if (rc)
+        return rc;
+    if (!w.of.session) {
+        fprintf(stderr, "xenpaging-pc abort: which session? (--session)\n");
+        return EXIT_USAGE;
+    }
+    role = w.of.role;
+    w.of.domain = NULL;
+    if (!role || strcmp(role, "serve") == 0)
+        rc = abort_role(&w, "serve", serve_pids, serve_files);
+    if (rc == EXIT_DONE && (!role || strcmp(role, "receive") == 0))
+        rc = abort_role(&w, "receive", receive_pids, receive_files);
+    return rc;
+}

@@ -1,0 +1,49 @@
+#include <getopt.h>
+#include <stdio.h>
+
+#include "commands.h"
+#include "exit_status.h"
+#include "join.h"
+#include "run_dir.h"
+#include "session_id.h"
+
+static const char help[] =
+    "Usage: xenpaging-pc join --session ID\n\n"
+    "Run on the destination by xenpaging-pc serve, through the transport. Reads the session's token from "
+    "stdin, greets on\n"
+    "stdout, and then carries what serve and receive say to each other. Exits when both have ended.\n\n"
+    "  --session ID       16 hex digits\n"
+    "  --run-dir DIR      where ID.token lies and ID.join is made (default " RUN_DIR ")\n\n"
+    "Exit status: 0; 1 failed; 2 usage; 3 refused: wrong token, no such session, joined already.\n";
+
+int cmd_join(int argc, char **argv)
+{
+    static const struct option table[] = {{"session", required_argument, NULL, 's'},
+                                          {"run-dir", required_argument, NULL, 'd'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {0}};
+    const char *session = NULL, *run_dir = RUN_DIR;
+    int option;
+
+    while ((option = getopt_long(argc, argv, "h", table, NULL)) != -1) {
+        switch (option) {
+        case 's':
+            session = optarg;
+            break;
+        case 'd':
+            run_dir = optarg;
+            break;
+        case 'h':
+            printf("%s", help);
+            return EXIT_DONE;
+        default:
+            return EXIT_USAGE;
+        }
+    }
+    if (!session || !session_id_valid(session) || argc > optind) {
+        fprintf(stderr, "xenpaging-pc join: which session? (--session and 16 hex digits); "
+                        "xenpaging-pc join --help\n");
+        return EXIT_USAGE;
+    }
+    return join_run(run_dir, session);
+}

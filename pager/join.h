@@ -1,0 +1,14 @@
+/*
+ * The destination's end of the second channel. serve (on the source) starts it through the transport; it
+ * proves itself with the session's token, and carries what serve and receive say to each other.
+ */
+#ifndef XENPAGING_PC_JOIN_H
+#define XENPAGING_PC_JOIN_H
+
+/* What join says first on stdout; serve takes nothing else for a join. */
+#define JOIN_GREETING "xenpaging-pc join 1\n"
+
+/* Read the token, wait for receive, relay until both directions are over. Returns the exit status. */
+int join_run(const char *run_dir, const char *session);
+
+#endif

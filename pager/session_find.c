@@ -1,0 +1,139 @@
+#include "session_find.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define REPORT_SIZE 4096u
+
+static bool matches(const struct session_query *q, const json_t *report)
+{
+    const char *name = json_string_value(json_object_get(report, "domain"));
+    const char *role = json_string_value(json_object_get(report, "role"));
+    const char *session = json_string_value(json_object_get(report, "session"));
+    char domid[32];
+
+    snprintf(domid, sizeof(domid), "%lld", (long long)json_integer_value(json_object_get(report, "domid")));
+    if (q->role && (!role || strcmp(role, q->role) != 0))
+        return false;
+    if (q->session && (!session || strcmp(session, q->session) != 0))
+        return false;
+    return !q->domain || strcmp(domid, q->domain) == 0 || (name && strcmp(name, q->domain) == 0);
+}
+
+void session_found_release(struct session_found *f)
+{
+    json_decref(f->report);
+    free(f->bytes);
+    if (f->fd >= 0)
+        close(f->fd);
+    *f = (struct session_found){.fd = -1};
+}
+
+bool session_found_has_next(const struct session_found *f)
+{
+    return f->used && memchr(f->bytes, '\n', f->used);
+}
+
+bool session_found_next(struct session_found *f)
+{
+    json_t *report = NULL;
+    char *end;
+
+    while (!session_found_has_next(f)) {
+        ssize_t n;
+
+        if (f->used == f->size) {
+            char *more = realloc(f->bytes, f->size + REPORT_SIZE);
+
+            if (!more)
+                return false;
+            f->bytes = more;
+            f->size += REPORT_SIZE;
+        }
+        n = read(f->fd, f->bytes + f->used, f->size - f->used);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return false;
+        f->used += (size_t)n;
+    }
+    end = memchr(f->bytes, '\n', f->used);
+    report = json_loadb(f->bytes, (size_t)(end - f->bytes), 0, NULL);
+    f->used -= (size_t)(end + 1 - f->bytes);
+    memmove(f->bytes, end + 1, f->used);
+    if (!report)
+        return false;
+    json_decref(f->report);
+    f->report = report;
+    return true;
+}
+
+static bool open_live(const char *path, struct session_found *f)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    int fd;
+
+    if (strlen(path) >= sizeof(addr.sun_path))
+        return false;
+    memcpy(addr.sun_path, path, strlen(path) + 1);
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return false;
+    if (connect(fd, (struct sockaddr *)&addr, sizeof(addr))) {
+        close(fd);
+        return false;
+    }
+    f->fd = fd;
+    return session_found_next(f);
+}
+
+static bool open_ended(const char *path, struct session_found *f)
+{
+    struct stat st;
+
+    f->fd = -1;
+    f->report = stat(path, &st) == 0 ? json_load_file(path, 0, NULL) : NULL;
+    f->modified = st.st_mtim;
+    return f->report != NULL;
+}
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), m = strlen(end);
+
+    return n > m && strcmp(text + n - m, end) == 0;
+}
+
+unsigned int session_find(const struct session_query *q, bool (*visit)(struct session_found *f, void *data),
+                          void *data)
+{
+    DIR *dir = opendir(q->run_dir);
+    struct dirent *entry;
+    unsigned int n = 0;
+
+    while (dir && (entry = readdir(dir))) {
+        struct session_found f = {.fd = -1};
+        char path[4096];
+
+        snprintf(path, sizeof(path), "%s/%s", q->run_dir, entry->d_name);
+        if (ends_with(entry->d_name, ".sock"))
+            open_live(path, &f);
+        else if (ends_with(entry->d_name, ".last.json"))
+            open_ended(path, &f);
+        if (f.report && matches(q, f.report)) {
+            n++;
+            if (visit(&f, data))
+                continue;
+        }
+        session_found_release(&f);
+    }
+    if (dir)
+        closedir(dir);
+    return n;
+}
