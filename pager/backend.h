@@ -14,6 +14,8 @@
 
 #define BACKEND_SCAN_MAX    1024u /* gfns of one populated() call */
 #define BACKEND_SPECIAL_MAX 64u
+#define BACKEND_BATCH_MAX   256u /* gfns of one populate() call */
+#define BACKEND_SUSPENDED   2u   /* SHUTDOWN_suspend of Xen */
 
 struct backend_domain {
     bool exists;
@@ -31,7 +33,7 @@ struct backend_domain {
 
 /* How often each hypercall was made. */
 struct backend_calls {
-    uint64_t scan, nominate, evict, load, repair, map, info;
+    uint64_t scan, populate, nominate, evict, load, repair, map, info;
 };
 
 struct backend;
@@ -52,6 +54,19 @@ struct backend_ops {
     int (*populated)(struct backend *be, uint64_t first, unsigned int n, bool *populated);
     /* gfns that toolstack and device models share with the guest: never to be marked. Returns how many. */
     int (*special)(struct backend *be, uint64_t gfns[BACKEND_SPECIAL_MAX]);
+
+    /*
+     * Put an empty page of memory at each of n gfns (at most BACKEND_BATCH_MAX) that have none. 0, or -errno:
+     * -ENOMEM there is not enough, and some may have got one.
+     */
+    int (*populate)(struct backend *be, const uint64_t *gfns, unsigned int n);
+    /*
+     * Set memory of the host aside for that many pages that the domain does not have now; each page it gets
+     * counts against them. 0 pages: no longer. 0, or -errno: -ENOMEM the host has not got them.
+     */
+    int (*claim)(struct backend *be, uint64_t pages);
+    /* Remove what the toolstack wrote about the session (xenstore: /local/domain/DOMID/postcopy). */
+    void (*forget)(struct backend *be);
 
     /* Attach to the paging ring; why gets a sentence on failure. */
     int (*attach)(struct backend *be, char *why, size_t why_size);

@@ -102,6 +102,52 @@ static int be_special(struct backend *be, uint64_t gfns[BACKEND_SPECIAL_MAX])
     return xen_domain_special_gfns(xen_of(be)->xch, be->domid, gfns, BACKEND_SPECIAL_MAX);
 }
 
+static int be_populate(struct backend *be, const uint64_t *gfns, unsigned int n)
+{
+    xen_pfn_t pfns[BACKEND_BATCH_MAX];
+    int done;
+
+    if (n > BACKEND_BATCH_MAX)
+        return -EINVAL;
+    for (unsigned int i = 0; i < n; i++)
+        pfns[i] = gfns[i];
+    be->calls.populate++;
+    /* The number of extents done, or -1; fewer than asked for leaves errno alone (xc_domain.c). */
+    done = xc_domain_populate_physmap(xen_of(be)->xch, be->domid, n, 0, 0, pfns);
+    if (done < 0)
+        return -errno;
+    return done == (int)n ? 0 : -ENOMEM;
+}
+
+/*
+ * Xen takes the total that the domain is to have (page_alloc.c: domain_set_outstanding_pages()), and one
+ * claim a domain.
+ */
+static int be_claim(struct backend *be, uint64_t pages)
+{
+    struct backend_xen *x = xen_of(be);
+    struct backend_domain now;
+    int rc = 0;
+
+    if (pages) {
+        rc = be_info(be, &now);
+        if (rc)
+            return rc;
+        if (!now.exists)
+            return -ESRCH;
+        pages += now.pages;
+    }
+    return last_error(xc_domain_claim_pages(x->xch, be->domid, pages));
+}
+
+static void be_forget(struct backend *be)
+{
+    char path[64];
+
+    snprintf(path, sizeof(path), "/local/domain/%u/postcopy", be->domid);
+    xs_rm(xen_of(be)->xsh, XBT_NULL, path);
+}
+
 static int be_attach(struct backend *be, char *why, size_t why_size)
 {
     struct backend_xen *x = xen_of(be);
@@ -283,6 +329,9 @@ static const struct backend_ops xen_ops = {
     .max_gfn = be_max_gfn,
     .populated = be_populated,
     .special = be_special,
+    .populate = be_populate,
+    .claim = be_claim,
+    .forget = be_forget,
     .attach = be_attach,
     .detach = be_detach,
     .abandon = be_abandon,

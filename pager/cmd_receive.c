@@ -23,7 +23,7 @@ static const char help[] =
     "the guest touches them, and in the background. Once the session is active the guest may run (xl "
     "unpause). Exits 0\n"
     "when every page is there and serve has acknowledged it.\n\n"
-    "  --connect H:PORT   where xenpaging-pc serve listens\n"
+    "  --connect H:PORT   where xenpaging-pc serve listens; unix:PATH: where join does\n"
     "  --evict all        which pages to make absent: all that Xen lets go (default)\n"
     "  --push WHEN        start of the background push: at-once (default), or on-fault: with the guest's "
     "first fault\n"
@@ -95,7 +95,7 @@ int cmd_receive(int argc, char **argv)
                                           SESSION_OPTIONS,
                                           {0}};
     struct receive_options receive = {
-        .open = backend_xen_open, .slots = POOL_PAGES_DEFAULT, .feeder_uid = FEEDER_UID_DEFAULT};
+        .open = backend_xen_open, .xl = "xl", .slots = POOL_PAGES_DEFAULT, .feeder_uid = FEEDER_UID_DEFAULT};
     struct session_options session;
     int option, rc;
 
@@ -118,6 +118,10 @@ int cmd_receive(int argc, char **argv)
         return rc;
     receive.domain = session.domain;
     receive.run_dir = session.run_dir;
+    receive.session = session.session;
+    receive.set_fd = session.set_fd;
+    receive.watch_pid = session.watch_pid;
+    receive.detach = session.detach;
     receive.stats_file = session.stats_file;
     receive.empty_dir = session.empty_dir;
     memcpy(receive.token, session.token, sizeof(receive.token));

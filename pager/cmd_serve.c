@@ -6,14 +6,16 @@
 #include "serve.h"
 #include "session_options.h"
 
-enum { OPT_LISTEN = OPT_OWN };
+enum { OPT_LISTEN = OPT_OWN, OPT_TRANSPORT, OPT_DESTROY };
 
 static const char help[] =
     "Usage: xenpaging-pc serve --domain DOMAIN --listen ADDR:PORT --token-file FILE [OPTION...]\n\n"
     "Gives the pages of DOMAIN, which is paused (xl save -p), to one xenpaging-pc receive. Exits 0 after it "
     "has said\n"
     "that it has every page; until then every page is kept.\n\n"
-    "  --listen ADDR:PORT where to wait for the receiver; '*:PORT' means every address of this host\n";
+    "  --listen ADDR:PORT where to wait for the receiver; '*:PORT' means every address of this host\n"
+    "  --transport CMD    instead: shell words that run a command on the destination (with --session)\n"
+    "  --destroy          xl destroy DOMAIN when it is whole at the destination and committed\n";
 
 static void say_where(const char *address)
 {
@@ -23,9 +25,12 @@ static void say_where(const char *address)
 
 int cmd_serve(int argc, char **argv)
 {
-    static const struct option table[] = {
-        {"listen", required_argument, NULL, OPT_LISTEN}, SESSION_OPTIONS, {0}};
-    struct serve_options serve = {.open = backend_xen_open};
+    static const struct option table[] = {{"listen", required_argument, NULL, OPT_LISTEN},
+                                          {"transport", required_argument, NULL, OPT_TRANSPORT},
+                                          {"destroy", no_argument, NULL, OPT_DESTROY},
+                                          SESSION_OPTIONS,
+                                          {0}};
+    struct serve_options serve = {.open = backend_xen_open, .xl = "xl"};
     struct session_options session;
     int option, rc;
 
@@ -37,12 +42,19 @@ int cmd_serve(int argc, char **argv)
         }
         if (option == OPT_LISTEN)
             serve.listen = optarg;
+        else if (option == OPT_TRANSPORT)
+            serve.transport = optarg;
+        else if (option == OPT_DESTROY)
+            serve.destroy = true;
         else if (!session_options_take(&session, option, optarg))
             return session_options_usage(&session, "see");
     }
-    if (!serve.listen)
+    if (session.session ? !serve.transport || serve.listen : serve.transport || serve.destroy)
+        return session_options_usage(&session, "--session and --transport go together, without --listen; "
+                                               "--destroy goes with them");
+    if (!session.session && !serve.listen)
         return session_options_usage(&session, "where shall it listen? (--listen ADDR:PORT)");
-    if (serve.listen[0] == ':')
+    if (serve.listen && serve.listen[0] == ':')
         return session_options_usage(&session, "'%s' names no address; for all of them say '*%s'",
                                      serve.listen, serve.listen);
     rc = session_options_finish(&session, argc - optind, argv + optind);
@@ -50,6 +62,10 @@ int cmd_serve(int argc, char **argv)
         return rc;
     serve.domain = session.domain;
     serve.run_dir = session.run_dir;
+    serve.session = session.session;
+    serve.set_fd = session.set_fd;
+    serve.watch_pid = session.watch_pid;
+    serve.detach = session.detach;
     serve.stats_file = session.stats_file;
     serve.bound = session.daemon.background ? NULL : say_where;
     memcpy(serve.token, session.token, sizeof(serve.token));

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,13 +45,26 @@ static void await_child(int fd, pid_t child)
     _exit(WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILED);
 }
 
+static int close_inherited(int keep)
+{
+    unsigned int first = STDERR_FILENO + 1;
+
+    if (!keep)
+        return close_range(first, ~0u, 0);
+    if (fcntl(keep, F_SETFD, FD_CLOEXEC))
+        return -1;
+    if (keep > (int)first && close_range(first, (unsigned int)keep - 1, 0))
+        return -1;
+    return close_range((unsigned int)keep + 1, ~0u, 0);
+}
+
 static int background(const struct daemon_options *options)
 {
     char log_file[4096];
     int pipe_fd[2], null;
     pid_t child;
 
-    if (close_range(STDERR_FILENO + 1, ~0u, 0) || pipe2(pipe_fd, O_CLOEXEC))
+    if (close_inherited(options->keep_fd) || pipe2(pipe_fd, O_CLOEXEC))
         return -1;
     child = fork();
     if (child < 0)
@@ -75,6 +89,8 @@ static int background(const struct daemon_options *options)
 
 int daemon_enter(const struct daemon_options *options)
 {
+    /* Whoever waited for us, or reads what we say, may be gone. */
+    signal(SIGPIPE, SIG_IGN);
     if (options->background ? background(options) : log_open(options->log_file)) {
         log_error("cannot start in the background, or open the log: %s", strerror(errno));
         return -1;

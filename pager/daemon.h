@@ -10,6 +10,7 @@ struct daemon_options {
     const char *log_file; /* or NULL: stderr, and in the background RUN_DIR/NAME.log */
     const char *run_dir;
     const char *name; /* "receive-g", for file names */
+    int keep_fd;      /* an inherited descriptor that is ours; 0: none */
 };
 
 /*

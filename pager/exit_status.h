@@ -11,7 +11,9 @@ enum {
     EXIT_GONE = 5,    /* the guest ended at the destination while pages were still absent */
     EXIT_MISSING = 6, /* failed after the guest could run: pages are missing at the destination */
     EXIT_WRONG = 7,   /* verification found a wrong page */
-    EXIT_UNACKED = 8, /* receive: every page is there, but serve did not acknowledge */
+    /* 9: no such session (status, commit) */
+    EXIT_LEFT_OVER = 10, /* serve: the guest has moved, but its domain here could not be destroyed */
+    EXIT_UNACKED = 8,    /* receive: every page is there, but serve did not acknowledge */
 };
 
 #endif

@@ -101,6 +101,13 @@ static void on_signal(struct ev_loop *loop, ev_signal *w, int events)
         log_reopen();
         return;
     }
+    if (session_final(r->run.state))
+        return;
+    if (session_run_undecided(&r->run)) {
+        r->aborted = true;
+        receive_give_up(r, EXIT_FAILED, "given up on signal %d; the source is intact", w->signum);
+        return;
+    }
     switch (r->run.state) {
     case SESSION_SETUP:
     case SESSION_LISTEN:
@@ -274,13 +281,34 @@ static void end_feeder(struct receiver *r)
     }
     if (r->life_fd >= 0)
         close(r->life_fd);
+    r->life_fd = -1;
+    r->feeder = 0;
+}
+
+/* Of what the session held, all but the domain itself. */
+static void release(struct receiver *r)
+{
+    end_feeder(r);
+    if (!r->be)
+        return;
+    receive_unclaim(r);
+    ev_io_stop(r->run.loop, &r->ring_io);
+    ev_io_stop(r->run.loop, &r->reports_io);
+    ev_io_stop(r->run.loop, &r->life_io);
+    ev_child_stop(r->run.loop, &r->child);
+    ev_idle_stop(r->run.loop, &r->idle);
+    ev_timer_stop(r->run.loop, &r->retry);
+    ev_timer_stop(r->run.loop, &r->leave);
 }
 
 static void clean_up(struct receiver *r)
 {
-    end_feeder(r);
+    release(r);
     if (r->be)
         r->be->ops->close(r->be);
+    if (r->pidfd >= 0)
+        close(r->pidfd);
+    set_file_free(&r->set);
     pool_destroy(&r->pool);
     pagein_free(&r->pages);
     gfn_bitmap_free(&r->populated);
@@ -302,15 +330,17 @@ int receive_run(const struct receive_options *options)
         return EXIT_FAILED;
     }
     r->options = options;
-    r->life_fd = -1;
+    r->life_fd = r->pidfd = -1;
     r->retry_ms = 10;
     r->run = (struct session_run){
         .role = "receive",
         .domain = options->domain,
         .run_dir = options->run_dir,
         .stats_file = options->stats_file,
-        .ready_at = SESSION_ACTIVE,
+        .session = options->session,
+        .ready_at = options->detach ? SESSION_SETUP : SESSION_ACTIVE,
         .details = receive_details,
+        .command = receive_command,
         .data = r,
         .exit_status = EXIT_FAILED,
         .loop = ev_default_loop(EVFLAG_AUTO),
@@ -323,13 +353,19 @@ int receive_run(const struct receive_options *options)
         goto out;
     watch_signals(r);
     watch_all(r);
-    session_run_enter(&r->run, SESSION_LISTEN, NULL);
-    introduce(r);
-    stay_in_memory();
-    if (!session_final(r->run.state))
-        ev_run(r->run.loop, 0);
+    if (receive_commit_watch(r)) {
+        session_run_enter(&r->run, SESSION_FAILED, "could not be set up");
+    } else {
+        session_run_enter(&r->run, SESSION_LISTEN, NULL);
+        introduce(r);
+        stay_in_memory();
+        if (!session_final(r->run.state))
+            ev_run(r->run.loop, 0);
+    }
     rc = r->run.exit_status;
     session_run_finish(&r->run);
+    release(r);
+    receive_custody(r);
 out:
     clean_up(r);
     return rc;

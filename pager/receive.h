@@ -14,6 +14,7 @@
 #include "core/run_hash.h"
 #include "pool.h"
 #include "session_run.h"
+#include "set_file.h"
 
 enum receive_verify { VERIFY_NONE, VERIFY_HASH, VERIFY_FULL };
 
@@ -23,6 +24,12 @@ enum receive_verify { VERIFY_NONE, VERIFY_HASH, VERIFY_FULL };
 struct receive_options {
     const char *domain;
     const char *connect;
+    /* Under xl migrate --postcopy: */
+    const char *session; /* NULL: none of what follows */
+    int set_fd;          /* the set file: exactly these pages are made absent */
+    pid_t watch_pid;     /* whoever moves the domain; 0: nobody */
+    bool detach;         /* ready when it shows itself */
+    const char *xl;
     const char *run_dir;
     const char *stats_file;
     const char *empty_dir;
@@ -70,10 +77,17 @@ struct receiver {
     unsigned int n_half, half_tries;
     struct gfn_bitmap populated;
     struct gfn_bitmap special;
+    struct set_file set;
+    uint64_t populated_here; /* pages of the set that had to be populated before they could be evicted */
+    uint64_t claimed;
     struct run_hash set_hash;
     bool attached;
     bool our_pause;
     bool went; /* ORDER_GO sent */
+    bool left; /* the ring: every page is here */
+    bool aborted;
+    int pidfd;
+    ev_io pid_io;
 
     struct pagein pages;
     struct gfn_bitmap unsent; /* gfns whose ORDER_ASK did not fit into the ring of orders */
@@ -143,9 +157,22 @@ void receive_check_complete(struct receiver *r);
 void receive_acknowledged(struct receiver *r);
 void receive_domain_event(struct receiver *r);
 void receive_leave(struct receiver *r);
+/* The memory that was set aside is anybody's again. */
+void receive_unclaim(struct receiver *r);
 /* Before the guest could run: give up, the source is intact. */
 void receive_give_up(struct receiver *r, int exit_status, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* receive_set.c: exactly the pages of the set file are made absent. */
+int receive_set_load(struct receiver *r);
+void receive_set_step(struct receiver *r);
+
+/* receive_commit.c */
+int receive_commit_watch(struct receiver *r);
+const char *receive_command(void *data, const char *word);
+/* Every page is here and the ring is left: the end, or waiting for commit. */
+void receive_whole(struct receiver *r);
+void receive_custody(struct receiver *r);
 
 /* receive_report.c */
 void receive_details(void *data, json_t *report);

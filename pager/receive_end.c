@@ -11,6 +11,13 @@
 
 #define LEAVE_RETRY_S 0.05
 
+void receive_unclaim(struct receiver *r)
+{
+    if (r->claimed && r->domain.exists && !r->domain.dying)
+        r->be->ops->claim(r->be, 0);
+    r->claimed = 0;
+}
+
 static bool full_compare_failed(const struct receiver *r)
 {
     uint64_t compared_in_set = r->full.compared - r->full.not_in_set;
@@ -47,7 +54,9 @@ void receive_check_complete(struct receiver *r)
         r->run.exit_status = EXIT_WRONG;
         session_run_enter(&r->run, SESSION_PAUSED,
                           "verify: pages came twice with contents that do not match their hash");
-        if (r->our_pause)
+        if (session_run_undecided(&r->run))
+            receive_give_up(r, EXIT_WRONG, "verify: pages with wrong contents");
+        else if (r->our_pause)
             session_run_end(&r->run, SESSION_FAILED, EXIT_WRONG, "verify: pages with wrong contents");
         return;
     }
@@ -94,11 +103,12 @@ void receive_acknowledged(struct receiver *r)
  */
 void receive_leave(struct receiver *r)
 {
-    bool held = r->be->ops->pause(r->be) == 0;
+    bool held;
     int rc;
 
-    if (session_final(r->run.state))
+    if (session_final(r->run.state) || r->left)
         return;
+    held = r->be->ops->pause(r->be) == 0;
     receive_ring(r);
     rc = receive_half_unmark(r);
     if (rc == 0)
@@ -124,11 +134,9 @@ void receive_leave(struct receiver *r)
         r->our_pause = false;
         r->be->ops->unpause(r->be);
     }
-    if (r->run.exit_status == EXIT_DONE)
-        session_run_end(&r->run, SESSION_COMPLETED, EXIT_DONE, "all pages are here, serve has acknowledged");
-    else
-        session_run_end(&r->run, SESSION_COMPLETED, EXIT_UNACKED,
-                        "all pages are here, serve has not acknowledged");
+    r->left = true;
+    receive_unclaim(r);
+    receive_whole(r);
 }
 
 void receive_domain_event(struct receiver *r)
@@ -166,13 +174,17 @@ void receive_domain_event(struct receiver *r)
 
 void receive_give_up(struct receiver *r, int exit_status, const char *fmt, ...)
 {
-    char reason[256];
+    char reason[384];
     va_list ap;
 
     va_start(ap, fmt);
     vsnprintf(reason, sizeof(reason), fmt, ap);
     va_end(ap);
+    if (session_final(r->run.state))
+        return;
     r->work = WORK_NONE;
+    ev_timer_stop(r->run.loop, &r->retry);
+    ev_timer_stop(r->run.loop, &r->leave);
     receive_order(r, ORDER_GONE, WIRE_GONE_GIVEN_UP, 0);
     if (r->attached) {
         receive_half_unmark(r);
@@ -181,6 +193,11 @@ void receive_give_up(struct receiver *r, int exit_status, const char *fmt, ...)
     }
     r->attached = false;
     ev_io_stop(r->run.loop, &r->ring_io);
+    receive_unclaim(r);
+    /* Between active and commit it has only xl's pause; it may not run any more, even if it is whole: the
+     * source may. */
+    if (session_run_undecided(&r->run) && !r->our_pause)
+        r->our_pause = r->be->ops->pause(r->be) == 0;
     if (r->pages.counts.set) {
         log_error("%llu pages of domain %u were evicted already: it stays paused and can only be destroyed "
                   "(xl destroy %u)",

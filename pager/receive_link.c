@@ -127,7 +127,7 @@ void receive_feeder_lost(struct receiver *r, uint32_t code, uint32_t who, const 
                         code < FEEDER_LOST ? wire_code_name(code) : "connection");
         break;
     case SESSION_ACTIVE:
-        if (r->our_pause) {
+        if (r->our_pause || session_run_undecided(&r->run)) {
             receive_give_up(r, EXIT_FAILED, "%s, before the guest could run", reason);
             return;
         }

@@ -49,6 +49,8 @@ void receive_mark_start(struct receiver *r)
         receive_give_up(r, EXIT_FAILED, "largest gfn of domain %u: %s", r->be->domid, strerror(-rc));
         return;
     }
+    if (r->run.session && receive_set_load(r))
+        return;
     rc = r->be->ops->attach(r->be, why, sizeof(why));
     if (rc) {
         receive_give_up(r, EXIT_UNFIT, "domain %u cannot be paged: %s", r->be->domid, why);
@@ -212,7 +214,10 @@ void receive_mark_step(struct receiver *r)
         scan_step(r);
         break;
     case WORK_MARK:
-        mark_step(r);
+        if (r->run.session)
+            receive_set_step(r);
+        else
+            mark_step(r);
         break;
     case WORK_SEND:
         send_step(r);

@@ -20,6 +20,8 @@ static json_t *page_figures(const struct receiver *r)
     report_number(o, "special", r->special_count);
     report_number(o, "refused", r->refused);
     report_number(o, "nominated", r->n_half);
+    report_number(o, "populated_here", r->populated_here);
+    report_number(o, "claimed", r->claimed);
     report_number(o, "outstanding", pagein_outstanding(p));
     report_number(o, "absent", p->absent);
     report_number(o, "requested", p->requested);
@@ -156,6 +158,7 @@ void receive_details(void *data, json_t *report)
     json_t *hypercalls = json_object();
 
     report_number(hypercalls, "scan", calls->scan);
+    report_number(hypercalls, "populate", calls->populate);
     report_number(hypercalls, "nominate", calls->nominate);
     report_number(hypercalls, "evict", calls->evict);
     report_number(hypercalls, "load", calls->load);

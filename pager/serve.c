@@ -27,7 +27,12 @@ static void on_signal(struct ev_loop *loop, ev_signal *w, int events)
     (void)events;
     if (w->signum == SIGHUP) {
         log_reopen();
-    } else if (s->run.state == SESSION_ACTIVE || s->run.state == SESSION_DRAIN) {
+    } else if (session_final(s->run.state)) {
+        return;
+    } else if (session_run_undecided(&s->run)) {
+        s->aborted = true;
+        serve_fail(s, WIRE_ERROR_GIVEN_UP, "given up on signal %d", w->signum);
+    } else if (s->run.committed || s->run.state == SESSION_ACTIVE || s->run.state == SESSION_DRAIN) {
         s->sigterm_refused++;
         log_warning("signal %d refused: the guest runs at the destination and domain %u here holds pages it "
                     "has not got. To "
@@ -55,13 +60,16 @@ static int check_domain(struct server *s)
                   s->be->domid);
         return EXIT_UNFIT;
     }
+    memcpy(s->run.uuid, s->domain.uuid, sizeof(s->run.uuid));
+    /* xl suspends it later: see serve_switch(). */
+    if (s->options->session)
+        return 0;
     if (!s->domain.paused && !s->domain.shutdown) {
         log_error("domain %s (%u) is running: its pages would change while they are served. Save it with xl "
                   "save -p first",
                   s->options->domain, s->be->domid);
         return EXIT_FAILED;
     }
-    memcpy(s->run.uuid, s->domain.uuid, sizeof(s->run.uuid));
     /* Nobody lets it run under us by accident. */
     rc = s->be->ops->pause(s->be);
     if (rc) {
@@ -69,40 +77,6 @@ static int check_domain(struct server *s)
         return EXIT_FAILED;
     }
     s->our_pause = true;
-    return 0;
-}
-
-static int scan(struct server *s)
-{
-    bool there[BACKEND_SCAN_MAX];
-    uint64_t max, largest = 0;
-    int rc = s->be->ops->max_gfn(s->be, &max);
-
-    if (rc == 0 && max >= WIRE_GFN_LIMIT)
-        rc = -EFBIG;
-    if (rc == 0)
-        rc = gfn_bitmap_init(&s->populated, max + 1);
-    for (uint64_t gfn = 0; rc == 0 && gfn <= max; gfn += BACKEND_SCAN_MAX) {
-        unsigned int n = max + 1 - gfn < BACKEND_SCAN_MAX ? (unsigned int)(max + 1 - gfn) : BACKEND_SCAN_MAX;
-
-        rc = s->be->ops->populated(s->be, gfn, n, there);
-        for (unsigned int i = 0; rc == 0 && i < n; i++) {
-            if (there[i]) {
-                gfn_bitmap_set(&s->populated, gfn + i);
-                s->populated_count++;
-                largest = gfn + i;
-            }
-        }
-    }
-    if (rc == 0)
-        rc = push_order_init(&s->order, largest + 1);
-    if (rc) {
-        log_error("finding the pages of domain %u: %s", s->be->domid, strerror(-rc));
-        return EXIT_FAILED;
-    }
-    s->nr_gfns = largest + 1;
-    log_info("domain %u has %llu pages up to gfn 0x%llx", s->be->domid,
-             (unsigned long long)s->populated_count, (unsigned long long)largest);
     return 0;
 }
 
@@ -120,12 +94,41 @@ static void watch(struct server *s)
     ev_signal_start(s->run.loop, &s->on_hup);
 }
 
+/* Give everything back. */
+static void release(struct server *s)
+{
+    serve_listen_stop(s);
+    serve_drop_batch(s);
+    ev_io_stop(s->run.loop, &s->reader_io);
+    ev_io_stop(s->run.loop, &s->writer_io);
+    ev_idle_stop(s->run.loop, &s->scan_idle);
+    ev_io_stop(s->run.loop, &s->life_io);
+    if (s->sock >= 0)
+        close(s->sock);
+    s->sock = -1;
+    serve_transport_stop(s);
+    child_end(&s->xl, 0);
+    if (s->be && s->our_pause)
+        s->be->ops->unpause(s->be);
+    s->our_pause = false;
+    /* Where only this host has pages that the guest may miss, it stays marked. */
+    if (s->be && s->run.session && (!s->run.committed || s->run.state == SESSION_COMPLETED || s->aborted))
+        s->be->ops->forget(s->be);
+}
+
 static int session(struct server *s)
 {
     if (session_run_start(&s->run, s->be))
         return EXIT_FAILED;
     watch(s);
-    if (scan(s) || serve_listen(s, s->options->listen)) {
+    if (s->options->session) {
+        if (serve_commit_watch(s) || serve_transport_start(s)) {
+            s->run.exit_status = EXIT_FAILED;
+            session_run_enter(&s->run, SESSION_FAILED, "could not be set up");
+        } else {
+            ev_run(s->run.loop, 0);
+        }
+    } else if (serve_scan_all(s) || serve_listen(s, s->options->listen)) {
         s->run.exit_status = EXIT_FAILED;
         session_run_enter(&s->run, SESSION_FAILED, "could not be set up");
     } else {
@@ -135,22 +138,21 @@ static int session(struct server *s)
         ev_run(s->run.loop, 0);
     }
     session_run_finish(&s->run);
+    release(s);
+    serve_custody(s);
     return s->run.exit_status;
 }
 
 static void clean_up(struct server *s)
 {
-    serve_listen_stop(s);
-    serve_drop_batch(s);
-    if (s->sock >= 0)
-        close(s->sock);
+    release(s);
     push_order_free(&s->order);
     gfn_bitmap_free(&s->populated);
-    if (s->be) {
-        if (s->our_pause)
-            s->be->ops->unpause(s->be);
+    set_file_free(&s->set);
+    if (s->pidfd >= 0)
+        close(s->pidfd);
+    if (s->be)
         s->be->ops->close(s->be);
-    }
     free(s);
 }
 
@@ -165,7 +167,7 @@ int serve_run(const struct serve_options *options)
         return EXIT_FAILED;
     }
     s->options = options;
-    s->sock = -1;
+    s->sock = s->link = s->pidfd = -1;
     for (int i = 0; i < SERVE_PENDING; i++)
         s->pending[i].fd = -1;
     s->run = (struct session_run){
@@ -173,8 +175,10 @@ int serve_run(const struct serve_options *options)
         .domain = options->domain,
         .run_dir = options->run_dir,
         .stats_file = options->stats_file,
-        .ready_at = SESSION_LISTEN,
+        .session = options->session,
+        .ready_at = options->detach ? SESSION_SETUP : SESSION_LISTEN,
         .details = serve_details,
+        .command = serve_command,
         .data = s,
         .exit_status = EXIT_FAILED,
         .loop = ev_default_loop(EVFLAG_AUTO),

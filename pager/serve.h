@@ -6,10 +6,12 @@
 #include <ev.h>
 
 #include "backend.h"
+#include "child.h"
 #include "core/gfn_bitmap.h"
 #include "core/push_order.h"
 #include "core/run_hash.h"
 #include "session_run.h"
+#include "set_file.h"
 #include "wire/frame_reader.h"
 
 #define SERVE_PENDING 8 /* connections that have not said HELLO yet */
@@ -18,7 +20,15 @@
 
 struct serve_options {
     const char *domain;
-    const char *listen;
+    const char *listen; /* NULL: transport */
+    /* Under xl migrate --postcopy: */
+    const char *session;   /* NULL: none of what follows */
+    const char *transport; /* shell words that run a command on the destination */
+    int set_fd;            /* the set file, sealed when receive comes */
+    pid_t watch_pid;       /* whoever moves the domain; 0: nobody */
+    bool destroy;          /* the domain, when it is whole at the destination and committed */
+    bool detach;           /* ready when it shows itself */
+    const char *xl;
     const char *run_dir;
     const char *stats_file;
     uint8_t token[32];
@@ -53,6 +63,11 @@ struct server {
     struct backend_domain domain;
     bool our_pause;
 
+    struct set_file set; /* with a set file */
+    bool scanned;
+    uint64_t scan_gfn, max_gfn;
+    ev_idle scan_idle;
+
     struct gfn_bitmap populated;
     uint64_t populated_count;
     uint64_t nr_gfns; /* largest populated gfn + 1 */
@@ -82,6 +97,18 @@ struct server {
     struct wire_complete complete;
     bool completed;
 
+    struct child transport, xl;
+    int link; /* our end of the transport until receive's HELLO */
+    char greeting[64];
+    size_t greeting_length;
+    ev_io greeting_io;
+    ev_timer greeting_timer, transport_timer;
+    int pidfd;
+    ev_io pid_io;
+    bool delivered;  /* the acknowledgement of COMPLETE is out */
+    bool destroying; /* xl destroy runs */
+    bool aborted;    /* by who knows that the guest does not run at the destination */
+
     ev_io life_io;
     ev_signal on_term, on_int, on_hup;
     uint64_t sigterm_refused;
@@ -93,8 +120,34 @@ int serve_run(const struct serve_options *options);
 /* serve_listen.c */
 int serve_listen(struct server *s, const char *where);
 void serve_listen_stop(struct server *s);
+/* Read HELLO from the one connection there will be: no time limit, the pre-copy may take long. */
+void serve_expect_hello(struct server *s, int fd);
 /* Take over a connection that has said an acceptable HELLO. */
 void serve_accept(struct server *s, int fd, const struct wire_hello *hello, uint64_t features);
+
+/* serve_transport.c */
+/* Start the transport and the join behind it. 0, or -1 after logging why. */
+int serve_transport_start(struct server *s);
+/* What the transport's end has to say about the end of the connection. */
+void serve_transport_words(struct server *s, const char *text, char *reason, size_t size);
+void serve_transport_stop(struct server *s);
+
+/* serve_scan.c */
+/* Find what is populated, at once or (start) in pieces while receive marks. 0 or -errno. */
+int serve_scan_all(struct server *s);
+int serve_scan_start(struct server *s);
+int serve_scan_rest(struct server *s);
+
+/* serve_switch.c */
+/* receive has come: is the guest suspended, and the set complete? Takes our pause. 0, or -1 with fault. */
+int serve_switch(struct server *s, struct wire_fault *fault);
+
+/* serve_commit.c */
+int serve_commit_watch(struct server *s);
+const char *serve_command(void *data, const char *word);
+/* receive has every page, and knows that we know. */
+void serve_delivered(struct server *s);
+void serve_custody(struct server *s);
 
 /* serve_frames.c */
 void serve_readable(struct server *s);

@@ -12,6 +12,8 @@
  * loses pages. */
 static bool may_run_there(const struct server *s)
 {
+    if (s->run.session)
+        return s->run.committed && !s->aborted;
     return s->sock >= 0 && s->state >= WIRE_IN_ACTIVE;
 }
 
@@ -49,15 +51,15 @@ void serve_fail(struct server *s, uint32_t code, const char *fmt, ...)
 
 void serve_lost(struct server *s, const char *text)
 {
-    char reason[160];
+    char words[320], reason[384];
 
     if (s->closing && s->completed) {
         /* It has every page, and may not have waited for the acknowledgement. */
-        serve_drop_batch(s);
-        session_run_end(&s->run, SESSION_COMPLETED, EXIT_DONE, "the receiver has every page");
+        serve_delivered(s);
         return;
     }
-    snprintf(reason, sizeof(reason), "connection lost without COMPLETE: %s", text);
+    serve_transport_words(s, text, words, sizeof(words));
+    snprintf(reason, sizeof(reason), "connection lost without COMPLETE: %s", words);
     fail(s, reason);
 }
 
@@ -67,7 +69,7 @@ void serve_domain_event(struct server *s)
 
     if (session_final(s->run.state) || s->be->ops->info(s->be, &now))
         return;
-    if (now.exists && !now.dying)
+    if ((now.exists && !now.dying) || s->destroying)
         return;
     s->our_pause = false;
     serve_drop_batch(s);

@@ -20,7 +20,13 @@ static void on_set(struct server *s, uint32_t n)
             return;
         }
         for (uint64_t gfn = first; gfn < first + count; gfn++) {
-            if (!gfn_bitmap_test(&s->populated, gfn)) {
+            if (s->run.session && !gfn_bitmap_test(&s->set.map, gfn)) {
+                serve_fail(s, WIRE_ERROR_SET,
+                           "gfn 0x%llx is absent at the destination, and is not in the set file here",
+                           (unsigned long long)gfn);
+                return;
+            }
+            if (!s->run.session && !gfn_bitmap_test(&s->populated, gfn)) {
                 serve_fail(s, WIRE_ERROR_SET,
                            "gfn 0x%llx is absent at the destination, and the source has no page there",
                            (unsigned long long)gfn);
@@ -29,6 +35,41 @@ static void on_set(struct server *s, uint32_t n)
             push_order_add(&s->order, gfn);
         }
     }
+}
+
+/* The set that receive has is the one that libxc wrote here, and each page of it is here. */
+static bool set_is_ours(struct server *s)
+{
+    int rc;
+
+    if (!s->run.session)
+        return true;
+    /* Each of its gfns is in ours: so the count tells. */
+    if (s->set_hash.pages != s->set.count) {
+        uint64_t gfn = 0;
+
+        while ((gfn = gfn_bitmap_next(&s->set.map, gfn)) < s->order.set.nr &&
+               gfn_bitmap_test(&s->order.set, gfn))
+            gfn++;
+        serve_fail(s, WIRE_ERROR_SET,
+                   "the destination misses %llu pages, the set file here has %llu: gfn 0x%llx for one",
+                   (unsigned long long)s->set_hash.pages, (unsigned long long)s->set.count,
+                   (unsigned long long)gfn);
+        return false;
+    }
+    rc = serve_scan_rest(s);
+    if (rc) {
+        serve_fail(s, WIRE_ERROR_INTERNAL, "page types at the source: %s", strerror(-rc));
+        return false;
+    }
+    for (uint64_t gfn = 0; (gfn = gfn_bitmap_next(&s->set.map, gfn)) < s->set.map.nr; gfn++) {
+        if (gfn >= s->populated.nr || !gfn_bitmap_test(&s->populated, gfn)) {
+            serve_fail(s, WIRE_ERROR_SET, "gfn 0x%llx is in the set, and the source has no page there",
+                       (unsigned long long)gfn);
+            return false;
+        }
+    }
+    return true;
 }
 
 static void on_set_end(struct server *s)
@@ -42,6 +83,8 @@ static void on_set_end(struct server *s)
                    (unsigned long long)run_hash_value(&s->set_hash));
         return;
     }
+    if (!set_is_ours(s))
+        return;
     s->control_end += wire_put_pair(serve_control(s, WIRE_HEAD_SIZE + 16), WIRE_SET_ACK, pages,
                                     run_hash_value(&s->set_hash));
     s->state = WIRE_IN_ACTIVE;
@@ -144,9 +187,9 @@ static void on_error(struct server *s)
     }
     serve_drop_batch(s);
     session_run_end(&s->run, SESSION_FAILED,
-                    theirs.code == WIRE_ERROR_VERIFY ? EXIT_WRONG
-                    : s->state == WIRE_IN_SET        ? EXIT_FAILED
-                                                     : EXIT_MISSING,
+                    theirs.code == WIRE_ERROR_VERIFY                            ? EXIT_WRONG
+                    : s->state == WIRE_IN_SET || session_run_undecided(&s->run) ? EXIT_FAILED
+                                                                                : EXIT_MISSING,
                     "the receiver reports (%s): %s", wire_code_name(theirs.code), theirs.text);
 }
 

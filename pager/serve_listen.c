@@ -26,13 +26,25 @@ static void refuse(struct server *s, int fd, const struct wire_fault *fault)
     uint8_t frame[WIRE_HEAD_SIZE + 8 + WIRE_TEXT_MAX];
     struct wire_fault told = *fault;
 
-    if (told.code > WIRE_REFUSE_MALFORMED)
+    if (told.code > WIRE_REFUSE_NOT_READY)
         told.code = WIRE_REFUSE_MALFORMED;
     s->refused++;
     log_warning("refused a connection (%s): %s", wire_code_name(told.code), told.text);
     if (send(fd, frame, wire_put_fault(frame, WIRE_REFUSE, &told), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
         log_debug("it does not listen: %s", strerror(errno));
     net_say_goodbye(fd);
+}
+
+/* A stranger goes; a joined channel is the only one there is, and the session goes with it. */
+static void turn_away(struct serve_pending *p, const struct wire_fault *fault)
+{
+    struct server *s = p->server;
+
+    refuse(s, p->fd, fault);
+    drop(p);
+    if (s->run.session)
+        serve_fail(s, WIRE_ERROR_PROTOCOL, "refused the receiver (%s): %s", wire_code_name(fault->code),
+                   fault->text);
 }
 
 static void hello(struct serve_pending *p)
@@ -49,9 +61,8 @@ static void hello(struct serve_pending *p)
     memcpy(ours.uuid, s->run.uuid, sizeof(ours.uuid));
     memcpy(ours.token, s->options->token, sizeof(ours.token));
     if (wire_get_hello(p->reader.body, &theirs, &fault) ||
-        wire_judge_hello(&theirs, &ours, &features, &fault)) {
-        refuse(s, fd, &fault);
-        drop(p);
+        wire_judge_hello(&theirs, &ours, &features, &fault) || serve_switch(s, &fault)) {
+        turn_away(p, &fault);
         return;
     }
     p->fd = -1;
@@ -74,6 +85,8 @@ static void on_pending(struct ev_loop *loop, ev_io *w, int events)
         return;
     if (n <= 0) {
         drop(p);
+        if (p->server->run.session)
+            serve_lost(p->server, "the channel ended before the receiver came");
         return;
     }
     switch (frame_reader_advance(&p->reader, (size_t)n, WIRE_IN_HELLO)) {
@@ -84,12 +97,13 @@ static void on_pending(struct ev_loop *loop, ev_io *w, int events)
             hello(p);
             break;
         }
-        drop(p);
+        wire_fault_set(&p->reader.fault, WIRE_REFUSE_MALFORMED, "%s instead of HELLO",
+                       wire_type_name(p->reader.type));
+        turn_away(p, &p->reader.fault);
         break;
     case FRAME_PAGES:
     case FRAME_BAD:
-        refuse(p->server, p->fd, &p->reader.fault);
-        drop(p);
+        turn_away(p, &p->reader.fault);
     }
 }
 
@@ -103,6 +117,22 @@ static void on_timeout(struct ev_loop *loop, ev_timer *w, int events)
     wire_fault_set(&fault, WIRE_REFUSE_MALFORMED, "no HELLO within %.0f s", SERVE_HELLO_S);
     refuse(p->server, p->fd, &fault);
     drop(p);
+}
+
+static void expect(struct server *s, struct serve_pending *p, int fd)
+{
+    p->server = s;
+    p->fd = fd;
+    frame_reader_init(&p->reader, WIRE_SERVER);
+    ev_io_init(&p->io, on_pending, fd, EV_READ);
+    ev_timer_init(&p->timer, on_timeout, SERVE_HELLO_S, 0.);
+    p->io.data = p->timer.data = p;
+    ev_io_start(s->run.loop, &p->io);
+}
+
+void serve_expect_hello(struct server *s, int fd)
+{
+    expect(s, &s->pending[0], fd);
 }
 
 static void on_connect(struct ev_loop *loop, ev_io *w, int events)
@@ -119,13 +149,7 @@ static void on_connect(struct ev_loop *loop, ev_io *w, int events)
 
         if (p->fd >= 0)
             continue;
-        p->server = s;
-        p->fd = fd;
-        frame_reader_init(&p->reader, WIRE_SERVER);
-        ev_io_init(&p->io, on_pending, fd, EV_READ);
-        ev_timer_init(&p->timer, on_timeout, SERVE_HELLO_S, 0.);
-        p->io.data = p->timer.data = p;
-        ev_io_start(loop, &p->io);
+        expect(s, p, fd);
         ev_timer_start(loop, &p->timer);
         return;
     }
@@ -161,7 +185,8 @@ void serve_listen_stop(struct server *s)
     for (int i = 0; i < SERVE_PENDING; i++) {
         if (s->pending[i].fd < 0)
             continue;
-        refuse(s, s->pending[i].fd, &fault);
+        if (!s->run.session)
+            refuse(s, s->pending[i].fd, &fault);
         drop(&s->pending[i]);
     }
 }
@@ -182,18 +207,23 @@ static void on_writable(struct ev_loop *loop, ev_io *w, int events)
 
 void serve_accept(struct server *s, int fd, const struct wire_hello *hello, uint64_t features)
 {
-    struct wire_hello_ack ack = {
-        .features = features, .populated = s->populated_count, .nr_gfns = s->nr_gfns};
+    struct wire_hello_ack ack = {.features = features,
+                                 .populated = s->run.session ? s->set.count : s->populated_count,
+                                 .nr_gfns = s->nr_gfns};
     struct sockaddr_storage addr;
     socklen_t size = sizeof(addr);
     char host[128] = "?", port[16] = "?";
 
     memcpy(ack.uuid, s->run.uuid, sizeof(ack.uuid));
-    net_tune(fd);
-    if (getpeername(fd, (struct sockaddr *)&addr, &size) == 0)
-        getnameinfo((struct sockaddr *)&addr, size, host, sizeof(host), port, sizeof(port),
-                    NI_NUMERICHOST | NI_NUMERICSERV);
-    snprintf(s->peer, sizeof(s->peer), "%s %s", host, port);
+    if (s->run.session) {
+        snprintf(s->peer, sizeof(s->peer), "%s", s->options->transport);
+    } else {
+        net_tune(fd);
+        if (getpeername(fd, (struct sockaddr *)&addr, &size) == 0)
+            getnameinfo((struct sockaddr *)&addr, size, host, sizeof(host), port, sizeof(port),
+                        NI_NUMERICHOST | NI_NUMERICSERV);
+        snprintf(s->peer, sizeof(s->peer), "%s %s", host, port);
+    }
     s->sock = fd;
     s->features = features;
     s->credit_max = hello->credit_max;

@@ -171,7 +171,7 @@ void serve_writable(struct server *s)
     if (s->closing) {
         shutdown(s->sock, SHUT_WR);
         if (s->completed)
-            session_run_end(&s->run, SESSION_COMPLETED, EXIT_DONE, "the receiver has every page");
+            serve_delivered(s);
         else
             ev_break(s->run.loop, EVBREAK_ALL);
         return;

@@ -1,13 +1,18 @@
 #include "session_options.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "exit_status.h"
 #include "log.h"
 #include "run_dir.h"
+#include "session_id.h"
 #include "token.h"
 
 const char session_options_help[] =
@@ -20,6 +25,11 @@ const char session_options_help[] =
     "  --run-dir DIR      folder for status sockets (default " RUN_DIR ")\n"
     "  --baseline         the data path of 2017; in this version there is no other\n"
     "  --debug            log more\n"
+    "  --detach           as --daemon; returns as soon as status can show the session\n"
+    "Under xl migrate --postcopy:\n"
+    "  --session ID       the migration's id, 16 hex digits: it waits for commit (or abort)\n"
+    "  --set-fd N         inherited descriptor of the set file that libxc writes\n"
+    "  --watch-pid N      process that moves the domain: if it ends before commit, everything is taken back\n"
     "  --help             print this\n";
 
 void session_options_init(struct session_options *options, const char *command)
@@ -27,6 +37,17 @@ void session_options_init(struct session_options *options, const char *command)
     memset(options, 0, sizeof(*options));
     options->command = command;
     options->run_dir = RUN_DIR;
+}
+
+/* -1: session_options_finish() complains. */
+static int positive(const char *text)
+{
+    char *end;
+    long v;
+
+    errno = 0;
+    v = strtol(text, &end, 10);
+    return errno || end == text || *end || v <= 0 || v > INT_MAX ? -1 : (int)v;
 }
 
 bool session_options_take(struct session_options *options, int option, const char *argument)
@@ -55,6 +76,18 @@ bool session_options_take(struct session_options *options, int option, const cha
         return true;
     case OPT_DEBUG:
         options->debug = true;
+        return true;
+    case OPT_DETACH:
+        options->daemon.background = options->detach = true;
+        return true;
+    case OPT_SESSION:
+        options->session = argument;
+        return true;
+    case OPT_SET_FD:
+        options->set_fd = positive(argument);
+        return true;
+    case OPT_WATCH_PID:
+        options->watch_pid = positive(argument);
         return true;
     case OPT_BASELINE:
         return true;
@@ -89,6 +122,18 @@ int session_options_finish(struct session_options *options, int argc, char **arg
         return session_options_usage(options, "'%s' is no name of a domain", options->domain);
     if (!options->token_file)
         return session_options_usage(options, "which token? (--token-file)");
+    if (options->session && !session_id_valid(options->session))
+        return session_options_usage(options, "'%s' is no session: 16 hex digits", options->session);
+    if (options->session ? !options->set_fd : options->set_fd || options->watch_pid)
+        return session_options_usage(options,
+                                     "--session and --set-fd go together, --watch-pid goes with them");
+    if (options->set_fd && options->set_fd <= STDERR_FILENO)
+        return session_options_usage(options, "--set-fd takes the number of a descriptor from 3 on");
+    if (options->set_fd && fcntl(options->set_fd, F_SETFD, FD_CLOEXEC))
+        return session_options_usage(options, "--set-fd %d: %s", options->set_fd, strerror(errno));
+    if (options->watch_pid < 0)
+        return session_options_usage(options, "--watch-pid takes the number of a process");
+    options->daemon.keep_fd = options->set_fd;
     snprintf(options->daemon_name, sizeof(options->daemon_name), "%s-%s", options->command, options->domain);
     options->daemon.name = options->daemon_name;
     options->daemon.run_dir = options->run_dir;

@@ -5,6 +5,7 @@
 #include <getopt.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "daemon.h"
 
@@ -19,6 +20,10 @@ struct session_options {
     char empty_dir[4096];
     uint8_t token[32];
     bool debug;
+    bool detach;         /* in the background, and ready as soon as it shows itself */
+    const char *session; /* of a migration by xl, and what comes with it: */
+    int set_fd;
+    pid_t watch_pid;
 };
 
 enum {
@@ -32,6 +37,10 @@ enum {
     OPT_DEBUG,
     OPT_BASELINE,
     OPT_HELP,
+    OPT_DETACH,
+    OPT_SESSION,
+    OPT_SET_FD,
+    OPT_WATCH_PID,
     OPT_OWN, /* the command's own options start here */
 };
 
@@ -46,6 +55,10 @@ enum {
     {"pid-file", required_argument, NULL, OPT_PID_FILE},      \
     {"log", required_argument, NULL, OPT_LOG},                \
     {"debug", no_argument, NULL, OPT_DEBUG},                  \
+    {"detach", no_argument, NULL, OPT_DETACH},                \
+    {"session", required_argument, NULL, OPT_SESSION},        \
+    {"set-fd", required_argument, NULL, OPT_SET_FD},          \
+    {"watch-pid", required_argument, NULL, OPT_WATCH_PID},    \
     {"baseline", no_argument, NULL, OPT_BASELINE},            \
     {"help", no_argument, NULL, OPT_HELP}
 /* clang-format on */

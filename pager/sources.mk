@@ -1,12 +1,13 @@
 # What xenpaging-pc is made of, for this folder's Makefile and for the unit tests.
 PAGER_CORE := core/gfn_bitmap.c core/latency.c core/pagein.c core/push_order.c core/run_hash.c core/session.c
 PAGER_WIRE := wire/decode.c wire/encode.c wire/frame_reader.c wire/judge.c wire/rules.c
-PAGER_SESSION := daemon.c log.c net.c pool.c relay.c run_dir.c session_find.c session_run.c \
+PAGER_SESSION := child.c custody.c daemon.c log.c net.c pool.c relay.c run_dir.c session_find.c session_run.c \
 	set_file.c status_server.c token.c join.c
 PAGER_FEEDER := feeder.c feeder_frames.c feeder_orders.c feeder_sandbox.c
-PAGER_RECEIVE := receive.c receive_end.c receive_link.c receive_mark.c receive_pages.c \
-	receive_report.c receive_verify.c
-PAGER_SERVE := serve.c serve_end.c serve_frames.c serve_listen.c serve_push.c serve_report.c
+PAGER_RECEIVE := receive.c receive_commit.c receive_end.c receive_link.c receive_mark.c receive_pages.c \
+	receive_report.c receive_set.c receive_verify.c
+PAGER_SERVE := serve.c serve_commit.c serve_end.c serve_frames.c serve_listen.c serve_push.c serve_report.c \
+	serve_scan.c serve_switch.c serve_transport.c
 PAGER_XEN := backend_xen.c xen_domain.c xen_ring.c
 PAGER_COMMANDS := main.c cmd_commit.c cmd_join.c cmd_probe.c cmd_receive.c cmd_serve.c cmd_status.c \
 	session_options.c

@@ -73,6 +73,8 @@ const char *wire_code_name(unsigned int code)
         return "busy";
     case WIRE_REFUSE_MALFORMED:
         return "malformed";
+    case WIRE_REFUSE_NOT_READY:
+        return "not-ready";
     case WIRE_ERROR_PROTOCOL:
         return "protocol";
     case WIRE_ERROR_SET:

@@ -227,8 +227,7 @@ static void be_close(struct backend *be)
     struct fake_domain *d = of(be);
 
     pthread_mutex_lock(&d->lock);
-    if (d->our_pauses)
-        d->results->violations += 0; /* a pause that is kept on purpose: see receive_give_up() */
+    d->results->our_pauses = (uint64_t)d->our_pauses;
     pthread_mutex_unlock(&d->lock);
 }
 
@@ -241,6 +240,8 @@ static int be_info(struct backend *be, struct backend_domain *out)
     out->exists = true;
     out->dying = d->dying;
     out->paused = d->pauses > 0;
+    out->shutdown = d->results->suspended;
+    out->shutdown_reason = d->results->suspended ? BACKEND_SUSPENDED : 0;
     out->hvm = !d->config.pv;
     out->hap = !d->config.pv;
     out->vcpus = d->config.vcpus;
@@ -299,6 +300,49 @@ static int be_special(struct backend *be, uint64_t gfns[BACKEND_SPECIAL_MAX])
 {
     gfns[0] = of(be)->config.special_gfn;
     return 1;
+}
+
+static int be_populate(struct backend *be, const uint64_t *gfns, unsigned int n)
+{
+    struct fake_domain *d = of(be);
+    int rc = 0;
+
+    pthread_mutex_lock(&d->lock);
+    be->calls.populate++;
+    if (n > BACKEND_BATCH_MAX)
+        violation(d, "populate of too many");
+    for (unsigned int i = 0; i < n && rc == 0; i++) {
+        if (gfns[i] >= d->config.nr_gfns || d->type[gfns[i]] != FAKE_HOLE)
+            violation(d, "populate of a page that is there");
+        else if (d->config.populate_most && d->results->populated == d->config.populate_most)
+            rc = -ENOMEM;
+        else {
+            d->type[gfns[i]] = FAKE_RAM;
+            memset(page_of(d, gfns[i]), 0, FAKE_PAGE);
+            d->results->populated++;
+        }
+    }
+    pthread_mutex_unlock(&d->lock);
+    return rc;
+}
+
+static int be_claim(struct backend *be, uint64_t pages)
+{
+    struct fake_domain *d = of(be);
+
+    if (pages && d->config.no_claim)
+        return -ENOMEM;
+    if (pages && d->results->claim)
+        violation(d, "a second claim");
+    d->results->claim = pages;
+    if (pages)
+        d->results->claimed = pages;
+    return 0;
+}
+
+static void be_forget(struct backend *be)
+{
+    of(be)->results->forgotten++;
 }
 
 static int be_attach(struct backend *be, char *why, size_t why_size)
@@ -537,6 +581,9 @@ static const struct backend_ops fake_ops = {
     .max_gfn = be_max_gfn,
     .populated = be_populated,
     .special = be_special,
+    .populate = be_populate,
+    .claim = be_claim,
+    .forget = be_forget,
     .attach = be_attach,
     .detach = be_detach,
     .abandon = be_abandon,
@@ -610,6 +657,9 @@ struct backend *fake_open(const char *domain, char *why, size_t why_size)
     d->own = calloc(d->config.nr_gfns, 1);
     for (uint64_t gfn = 0; gfn < d->config.nr_gfns; gfn++) {
         if (gfn >= d->config.hole_first && gfn - d->config.hole_first < d->config.hole_count)
+            continue;
+        /* Restored without the pages that come later. */
+        if (d->config.switched && gfn != d->config.special_gfn)
             continue;
         d->type[gfn] = FAKE_RAM;
         /* The restored guest holds what the source has: the stream brought it. */

@@ -23,6 +23,9 @@ struct fake_results {
     uint64_t touches, wrong_pages, violations, marks, loads, replaced, dropped, foreign;
     uint64_t blocked_vcpus;
     uint64_t first_wrong_gfn;
+    uint64_t populated, claim, claimed, forgotten;
+    uint64_t our_pauses;     /* left when the domain was closed */
+    volatile bool suspended; /* set by the test */
     int ready; /* the domain was opened */
 };
 
@@ -38,6 +41,9 @@ struct fake_config {
     uint64_t spoil_gfn;       /* after its load this page gets a wrong byte; UINT64_MAX: none */
     bool running;             /* not paused when opened */
     bool pv;
+    bool switched;          /* a destination without pages, but for the special one */
+    bool no_claim;          /* the host has no memory to claim */
+    uint64_t populate_most; /* nor for more than so many pages; 0: it has */
     bool foreign_uuid;
     /* What the guest does once it runs. */
     unsigned int vcpus;

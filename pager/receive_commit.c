@@ -1,0 +1,103 @@
+/* Whose guest it is: the word of xl, and the end of xl. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "custody.h"
+#include "exit_status.h"
+#include "log.h"
+#include "receive.h"
+#include "session_id.h"
+
+static void on_pid(struct ev_loop *loop, ev_io *w, int events)
+{
+    struct receiver *r = w->data;
+
+    (void)events;
+    ev_io_stop(loop, w);
+    if (session_run_undecided(&r->run) && !session_final(r->run.state))
+        receive_give_up(r, EXIT_FAILED, "process %d, which moves the domain, has ended before commit",
+                        r->options->watch_pid);
+}
+
+int receive_commit_watch(struct receiver *r)
+{
+    if (!r->options->watch_pid)
+        return 0;
+    r->pidfd = custody_watch(r->options->watch_pid);
+    if (r->pidfd < 0) {
+        log_error("process %d cannot be watched: %s", r->options->watch_pid, strerror(errno));
+        return -1;
+    }
+    ev_io_init(&r->pid_io, on_pid, r->pidfd, EV_READ);
+    r->pid_io.data = r;
+    ev_io_start(r->run.loop, &r->pid_io);
+    return 0;
+}
+
+void receive_whole(struct receiver *r)
+{
+    if (session_run_undecided(&r->run))
+        session_run_enter(&r->run, SESSION_DRAIN, "all pages are here: waiting for commit");
+    else if (r->run.exit_status == EXIT_DONE)
+        session_run_end(&r->run, SESSION_COMPLETED, EXIT_DONE, "all pages are here, serve has acknowledged");
+    else
+        session_run_end(&r->run, SESSION_COMPLETED, EXIT_UNACKED,
+                        "all pages are here, serve has not acknowledged");
+}
+
+static const char *commit(struct receiver *r)
+{
+    if (r->run.committed)
+        return NULL;
+    if (r->run.state != SESSION_ACTIVE && r->run.state != SESSION_DRAIN)
+        return "the session is not active: nothing to commit yet";
+    r->run.committed = true;
+    log_info("committed: the guest runs here from now on");
+    if (r->left)
+        receive_whole(r);
+    return NULL;
+}
+
+const char *receive_command(void *data, const char *word)
+{
+    struct receiver *r = data;
+
+    if (!r->run.session)
+        return "this session was started by hand";
+    if (session_final(r->run.state))
+        return "the session has ended";
+    if (strcmp(word, "commit") == 0)
+        return commit(r);
+    if (strcmp(word, "abort") != 0)
+        return "no such word: commit, abort";
+    if (r->run.committed)
+        return "the guest runs here; to give it up, destroy it";
+    r->aborted = true;
+    receive_give_up(r, EXIT_FAILED, "aborted");
+    return NULL;
+}
+
+static void remove_files(const struct receiver *r)
+{
+    static const char *const suffixes[] = {SESSION_TOKEN, SESSION_JOIN_SOCKET};
+    char path[4096];
+
+    for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
+        snprintf(path, sizeof(path), "%s/%s%s", r->options->run_dir, r->run.session, suffixes[i]);
+        unlink(path);
+    }
+}
+
+void receive_custody(struct receiver *r)
+{
+    if (!r->run.session)
+        return;
+    remove_files(r);
+    r->be->ops->forget(r->be);
+    if (!r->run.committed && r->run.state == SESSION_FAILED && !r->aborted && r->pidfd >= 0) {
+        ev_io_stop(r->run.loop, &r->pid_io);
+        custody_keep(&r->run, r->be, r->pidfd, r->options->xl, false);
+    }
+}

@@ -1,0 +1,142 @@
+/* Whose guest it is: the word of xl, the end of xl, and what becomes of the domain here. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "custody.h"
+#include "exit_status.h"
+#include "log.h"
+#include "serve.h"
+
+static void on_pid(struct ev_loop *loop, ev_io *w, int events)
+{
+    struct server *s = w->data;
+
+    (void)events;
+    ev_io_stop(loop, w);
+    if (session_run_undecided(&s->run) && !session_final(s->run.state))
+        serve_fail(s, WIRE_ERROR_GIVEN_UP, "process %d, which moves the domain, has ended before commit",
+                   s->options->watch_pid);
+}
+
+int serve_commit_watch(struct server *s)
+{
+    if (!s->options->watch_pid)
+        return 0;
+    s->pidfd = custody_watch(s->options->watch_pid);
+    if (s->pidfd < 0) {
+        log_error("process %d cannot be watched: %s", s->options->watch_pid, strerror(errno));
+        return -1;
+    }
+    ev_io_init(&s->pid_io, on_pid, s->pidfd, EV_READ);
+    s->pid_io.data = s;
+    ev_io_start(s->run.loop, &s->pid_io);
+    return 0;
+}
+
+static void on_destroyed(void *data)
+{
+    struct server *s = data;
+    struct backend_domain now;
+    char how[256];
+
+    if (session_final(s->run.state))
+        return;
+    if (s->be->ops->info(s->be, &now) == 0 &&
+        (!now.exists || now.dying || memcmp(now.uuid, s->run.uuid, sizeof(now.uuid)) != 0)) {
+        s->our_pause = false;
+        session_run_end(&s->run, SESSION_COMPLETED, EXIT_DONE,
+                        "the receiver has every page; domain %u here is destroyed", s->be->domid);
+        return;
+    }
+    if (s->xl.pid)
+        child_describe(&s->xl, how, sizeof(how));
+    else
+        snprintf(how, sizeof(how), "could not be started");
+    session_run_end(
+        &s->run, SESSION_COMPLETED, EXIT_LEFT_OVER,
+        "the receiver has every page, but domain %u here is left over, and has to be destroyed by "
+        "hand: xl destroy %s",
+        s->be->domid, how);
+}
+
+static void destroy(struct server *s)
+{
+    char domid[16];
+    const char *argv[] = {s->options->xl, "destroy", domid, NULL};
+
+    snprintf(domid, sizeof(domid), "%u", s->be->domid);
+    s->destroying = true;
+    session_run_enter(&s->run, SESSION_DRAIN, "the receiver has every page: destroying the domain here");
+    if (child_start(&s->xl, s->run.loop, "xl destroy", argv, -1, on_destroyed, s))
+        on_destroyed(s);
+}
+
+static void finish(struct server *s)
+{
+    if (s->options->destroy)
+        destroy(s);
+    else
+        session_run_end(&s->run, SESSION_COMPLETED, EXIT_DONE, "the receiver has every page");
+}
+
+void serve_delivered(struct server *s)
+{
+    if (s->delivered)
+        return;
+    s->delivered = true;
+    serve_drop_batch(s);
+    ev_io_stop(s->run.loop, &s->reader_io);
+    ev_io_stop(s->run.loop, &s->writer_io);
+    if (session_run_undecided(&s->run))
+        session_run_enter(&s->run, SESSION_DRAIN, "the receiver has every page: waiting for commit");
+    else if (s->run.session)
+        finish(s);
+    else
+        session_run_end(&s->run, SESSION_COMPLETED, EXIT_DONE, "the receiver has every page");
+}
+
+static const char *commit(struct server *s)
+{
+    if (s->run.committed)
+        return NULL;
+    if (s->run.state != SESSION_ACTIVE && s->run.state != SESSION_DRAIN)
+        return "the destination has not agreed on what is outstanding: nothing to commit yet";
+    s->run.committed = true;
+    log_info("committed: the guest runs at the destination from now on");
+    if (s->delivered)
+        finish(s);
+    return NULL;
+}
+
+static const char *abandon(struct server *s)
+{
+    if (s->destroying)
+        return "the guest is whole at the destination, and the domain here is being destroyed";
+    s->aborted = true;
+    serve_fail(s, WIRE_ERROR_GIVEN_UP, "aborted%s", s->run.committed ? " after commit" : "");
+    return NULL;
+}
+
+const char *serve_command(void *data, const char *word)
+{
+    struct server *s = data;
+
+    if (!s->run.session)
+        return "this session was started by hand";
+    if (session_final(s->run.state))
+        return "the session has ended";
+    if (strcmp(word, "commit") == 0)
+        return commit(s);
+    if (strcmp(word, "abort") == 0)
+        return abandon(s);
+    return "no such word: commit, abort";
+}
+
+void serve_custody(struct server *s)
+{
+    if (session_run_undecided(&s->run) && s->run.state == SESSION_FAILED && !s->aborted && s->pidfd >= 0) {
+        ev_io_stop(s->run.loop, &s->pid_io);
+        custody_keep(&s->run, s->be, s->pidfd, s->options->xl, true);
+    }
+}

@@ -1,0 +1,89 @@
+/* Which gfns have a page here. */
+#include <errno.h>
+#include <string.h>
+
+#include "log.h"
+#include "serve.h"
+
+static int begin(struct server *s)
+{
+    int rc = s->be->ops->max_gfn(s->be, &s->max_gfn);
+
+    if (rc == 0 && s->max_gfn >= WIRE_GFN_LIMIT)
+        rc = -EFBIG;
+    if (rc == 0)
+        rc = gfn_bitmap_init(&s->populated, s->max_gfn + 1);
+    return rc;
+}
+
+/* One piece. */
+static int step(struct server *s)
+{
+    bool there[BACKEND_SCAN_MAX];
+    uint64_t left = s->max_gfn + 1 - s->scan_gfn;
+    unsigned int n = left < BACKEND_SCAN_MAX ? (unsigned int)left : BACKEND_SCAN_MAX;
+    int rc = s->be->ops->populated(s->be, s->scan_gfn, n, there);
+
+    for (unsigned int i = 0; rc == 0 && i < n; i++) {
+        if (there[i]) {
+            gfn_bitmap_set(&s->populated, s->scan_gfn + i);
+            s->populated_count++;
+        }
+    }
+    s->scan_gfn += n;
+    if (rc)
+        log_error("finding the pages of domain %u: %s", s->be->domid, strerror(-rc));
+    else if (s->scan_gfn > s->max_gfn) {
+        s->scanned = true;
+        log_info("domain %u has %llu pages up to gfn 0x%llx", s->be->domid,
+                 (unsigned long long)s->populated_count, (unsigned long long)s->max_gfn);
+    }
+    return rc;
+}
+
+int serve_scan_rest(struct server *s)
+{
+    int rc = 0;
+
+    while (!s->scanned && rc == 0)
+        rc = step(s);
+    return rc;
+}
+
+int serve_scan_all(struct server *s)
+{
+    uint64_t last = 0;
+    int rc = begin(s);
+
+    if (rc == 0)
+        rc = serve_scan_rest(s);
+    for (uint64_t gfn = 0; rc == 0 && (gfn = gfn_bitmap_next(&s->populated, gfn)) < s->populated.nr; gfn++)
+        last = gfn;
+    if (rc == 0)
+        rc = push_order_init(&s->order, last + 1);
+    s->nr_gfns = last + 1;
+    if (rc)
+        log_error("domain %u cannot be served: %s", s->be->domid, strerror(-rc));
+    return rc;
+}
+
+static void on_idle(struct ev_loop *loop, ev_idle *w, int events)
+{
+    struct server *s = w->data;
+
+    (void)events;
+    if (session_final(s->run.state) || s->scanned || step(s))
+        ev_idle_stop(loop, w);
+}
+
+int serve_scan_start(struct server *s)
+{
+    int rc = begin(s);
+
+    if (rc)
+        return rc;
+    ev_idle_init(&s->scan_idle, on_idle);
+    s->scan_idle.data = s;
+    ev_idle_start(s->run.loop, &s->scan_idle);
+    return 0;
+}
