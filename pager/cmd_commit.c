@@ -19,6 +19,7 @@
 
 #define NO_SESSION   9
 #define ANSWER_MS    20000 /* libxl gives a hook 40 s */
+#define BY_ITSELF_MS 1000
 #define TERMINATE_MS 5000
 
 static const char commit_help[] =
@@ -207,7 +208,9 @@ static int end_by_pid(const struct word *w, const char *suffix)
     p.fd = pid > 0 ? (int)syscall(SYS_pidfd_open, (pid_t)pid, 0) : -1;
     /* Asked after the descriptor is open: it cannot become another's meanwhile. */
     if (p.fd >= 0 && is_of_session((pid_t)pid, w->of.session)) {
-        syscall(SYS_pidfd_send_signal, p.fd, SIGTERM, NULL, 0);
+        /* Last words may be on their way through it. */
+        if (poll(&p, 1, BY_ITSELF_MS) == 0)
+            syscall(SYS_pidfd_send_signal, p.fd, SIGTERM, NULL, 0);
         if (poll(&p, 1, TERMINATE_MS) == 0) {
             fprintf(stderr, "xenpaging-pc abort: process %ld does not end\n", pid);
             rc = EXIT_FAILED;

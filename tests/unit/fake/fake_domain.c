@@ -227,7 +227,7 @@ static void be_close(struct backend *be)
     struct fake_domain *d = of(be);
 
     pthread_mutex_lock(&d->lock);
-    d->results->our_pauses = (uint64_t)d->our_pauses;
+    d->results->our_pauses = d->dying ? 0 : (uint64_t)d->our_pauses;
     pthread_mutex_unlock(&d->lock);
 }
 
@@ -697,9 +697,12 @@ void fake_toolstack_unpause(void)
     struct fake_domain *d = the_domain;
 
     pthread_mutex_lock(&d->lock);
-    d->pauses--;
+    if (d->pauses > 0)
+        d->pauses--;
     pthread_cond_broadcast(&d->changed);
     pthread_mutex_unlock(&d->lock);
+    /* Or the test has changed something else: results->suspended. */
+    kick(d->life_fd);
 }
 
 void fake_check_all(void)

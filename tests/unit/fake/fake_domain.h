@@ -26,7 +26,7 @@ struct fake_results {
     uint64_t populated, claim, claimed, forgotten;
     uint64_t our_pauses;     /* left when the domain was closed */
     volatile bool suspended; /* set by the test */
-    int ready; /* the domain was opened */
+    int ready;               /* the domain was opened */
 };
 
 struct fake_config {

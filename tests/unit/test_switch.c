@@ -1,0 +1,919 @@
+/* A migration as xl drives it: serve with a transport, join and receive over its socket, each a process of
+ * its own; the domains, xl and the transport's other host are fakes. */
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "commands.h"
+#include "exit_status.h"
+#include "fixture.h"
+#include "relay.h"
+#include "set_file.h"
+#include "wire/bytes.h"
+
+#define ID        "0123456789abcdef"
+#define NR        1500
+#define ALL_SEALS (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
+
+static char exe[200];
+
+struct move {
+    struct fixture f;
+    pid_t xl[2]; /* that moves the domain: at the source, at the destination */
+    char join[128], transport[128], xl_script[128];
+    int set_fd[2];
+};
+
+static void script(const char *path, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void script(const char *path, const char *fmt, ...)
+{
+    FILE *out = fopen(path, "we");
+    va_list ap;
+
+    assert_non_null(out);
+    fprintf(out, "#!/bin/sh\n");
+    va_start(ap, fmt);
+    vfprintf(out, fmt, ap);
+    va_end(ap);
+    assert_int_equal(fclose(out), 0);
+    assert_int_equal(chmod(path, 0755), 0);
+}
+
+static char *in_dir(const struct move *m, const char *name)
+{
+    static char path[4][256];
+    static unsigned int i;
+
+    i = (i + 1) % 4;
+    snprintf(path[i], sizeof(path[i]), "%s/%s", m->f.dir, name);
+    return path[i];
+}
+
+static void write_token(const struct move *m, unsigned int byte)
+{
+    FILE *out = fopen(in_dir(m, ID ".token"), "we");
+
+    for (int i = 0; i < 32; i++)
+        fprintf(out, "%02x", byte);
+    fprintf(out, "\n");
+    fclose(out);
+    assert_int_equal(chmod(in_dir(m, ID ".token"), 0600), 0);
+}
+
+static bool outstanding(uint64_t gfn)
+{
+    return (gfn < 600 || gfn >= 800) && gfn != 1490;
+}
+
+/* What libxc does at the switch. */
+static void write_set(int fd, uint64_t without, uint64_t with)
+{
+    static uint8_t bytes[SET_FILE_HEAD + (NR + 63) / 64 * 8];
+    uint64_t count = 0;
+
+    memset(bytes, 0, sizeof(bytes));
+    memcpy(bytes, SET_FILE_MAGIC, 8);
+    put_u64(bytes + 8, NR);
+    for (uint64_t gfn = 0; gfn < NR; gfn++) {
+        if ((outstanding(gfn) && gfn != without) || gfn == with) {
+            bytes[SET_FILE_HEAD + gfn / 8] |= (uint8_t)(1u << gfn % 8);
+            count++;
+        }
+    }
+    put_u64(bytes + 16, count);
+    assert_int_equal(write(fd, bytes, sizeof(bytes)), sizeof(bytes));
+    assert_int_equal(fcntl(fd, F_ADD_SEALS, ALL_SEALS), 0);
+}
+
+static pid_t start_xl(void)
+{
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        for (;;)
+            pause();
+    }
+    return pid;
+}
+
+static void kill_xl(struct move *m, int side)
+{
+    kill(m->xl[side], SIGKILL);
+    waitpid(m->xl[side], NULL, 0);
+    m->xl[side] = 0;
+}
+
+static int setup(void **state)
+{
+    struct move *m = calloc(1, sizeof(*m));
+
+    fixture_init(&m->f);
+    write_token(m, TOKEN_BYTE);
+    snprintf(m->join, sizeof(m->join), "unix:%s", in_dir(m, ID ".join"));
+    snprintf(m->transport, sizeof(m->transport), "%s b", in_dir(m, "transport"));
+    snprintf(m->xl_script, sizeof(m->xl_script), "%s", in_dir(m, "xl"));
+    /* transport HOST xenpaging-pc join ...: on the other host. */
+    script(in_dir(m, "transport"), "shift 2\nexec %s \"$@\" --run-dir %s\n", exe, m->f.dir);
+    /* The fake domain dies in the process that has it, which has started us. */
+    script(m->xl_script,
+           "echo \"$@\" >>%s/xl.log\n"
+           "if [ -e %s/xl-fails ]; then echo 'xl: not today' >&2; exit 3; fi\n"
+           "case $1 in destroy) kill -USR1 $PPID; sleep 0.3;; esac\n",
+           m->f.dir, m->f.dir);
+    for (int i = 0; i < 2; i++) {
+        m->set_fd[i] = memfd_create("set", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        m->xl[i] = start_xl();
+    }
+    m->f.source.running = true;
+    m->f.destination.switched = true;
+    m->f.destination.auto_unpause = false;
+    m->f.serve.listen = NULL;
+    m->f.serve.bound = NULL;
+    m->f.serve.session = ID;
+    m->f.serve.transport = m->transport;
+    m->f.serve.set_fd = m->set_fd[0];
+    m->f.serve.watch_pid = m->xl[0];
+    m->f.serve.destroy = true;
+    m->f.serve.xl = m->xl_script;
+    m->f.receive.connect = m->join;
+    m->f.receive.session = ID;
+    m->f.receive.set_fd = m->set_fd[1];
+    m->f.receive.watch_pid = m->xl[1];
+    m->f.receive.xl = m->xl_script;
+    *state = m;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct move *m = *state;
+
+    for (int i = 0; i < 2; i++) {
+        close(m->set_fd[i]);
+        if (m->xl[i])
+            kill_xl(m, i);
+    }
+    fixture_free(&m->f);
+    free(m);
+    return 0;
+}
+
+/* Exit status of the command. */
+static int command(const struct move *m, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static int command(const struct move *m, const char *fmt, ...)
+{
+    char words[256], line[5120];
+    va_list ap;
+    int rc;
+
+    va_start(ap, fmt);
+    vsnprintf(words, sizeof(words), fmt, ap);
+    va_end(ap);
+    snprintf(line, sizeof(line), "%s %s --run-dir %s >>%s/command.log 2>&1 </dev/null", exe, words, m->f.dir,
+             m->f.dir);
+    rc = system(line);
+    assert_true(WIFEXITED(rc));
+    return WEXITSTATUS(rc);
+}
+
+static bool file_has(const struct move *m, const char *name, const char *text)
+{
+    static char bytes[65536];
+    FILE *in = fopen(in_dir(m, name), "re");
+    size_t n = in ? fread(bytes, 1, sizeof(bytes) - 1, in) : 0;
+
+    if (in)
+        fclose(in);
+    bytes[n] = '\0';
+    return strstr(bytes, text);
+}
+
+static void start_serve(struct move *m)
+{
+    fixture_start_serve(&m->f);
+    json_decref(fixture_await(&m->f, "serve", "listen"));
+}
+
+static void suspend(struct move *m)
+{
+    m->f.results[0].suspended = true;
+    write_set(m->set_fd[0], UINT64_MAX, UINT64_MAX);
+    write_set(m->set_fd[1], UINT64_MAX, UINT64_MAX);
+}
+
+/* As far as READY. */
+static void ready(struct move *m)
+{
+    start_serve(m);
+    suspend(m);
+    fixture_start_receive(&m->f);
+    json_decref(fixture_await(&m->f, "receive", "active"));
+}
+
+static void commit(struct move *m, const char *role)
+{
+    assert_int_equal(command(m, "commit --role %s --session " ID, role), 0);
+}
+
+/* Until the session shows that reason. */
+static void await_reason(struct move *m, const char *role, const char *reason)
+{
+    for (int i = 0; i < 3000; i++) {
+        json_t *report = fixture_status(&m->f, role);
+        const char *now = json_string_value(json_object_get(report, "reason"));
+        bool there = now && strstr(now, reason);
+
+        json_decref(report);
+        if (there)
+            return;
+        usleep(20000);
+    }
+    fail();
+}
+
+static void ends(pid_t *pid, int status)
+{
+    assert_int_equal(fixture_wait(*pid), status);
+    *pid = 0;
+}
+
+static void last_reason(struct move *m, const char *role, const char *text)
+{
+    json_t *report = fixture_last(&m->f, role);
+    const char *reason = json_string_value(json_object_get(report, "reason"));
+
+    if (!reason || !strstr(reason, text))
+        fprintf(stderr, "%s: reason is '%s', not '%s'\n", role, reason ? reason : "", text);
+    assert_non_null(reason);
+    assert_non_null(strstr(reason, text));
+    json_decref(report);
+}
+
+static void nothing_wrong(const struct move *m)
+{
+    assert_int_equal(m->f.results[0].violations, 0);
+    assert_int_equal(m->f.results[1].violations, 0);
+    assert_int_equal(m->f.results[0].our_pauses, 0);
+    assert_int_equal(m->f.results[1].claim, 0);
+}
+
+static void no_file_is_left(const struct move *m)
+{
+    char line[256];
+
+    snprintf(line, sizeof(line), "! ls %s | grep -q '^" ID "'", m->f.dir);
+    assert_int_equal(system(line), 0);
+}
+
+/* Everything back as it was: the source may go on, xl destroys the copy. */
+static void both_give_up(struct move *m)
+{
+    ends(&m->f.serve_pid, EXIT_FAILED);
+    ends(&m->f.receive_pid, EXIT_FAILED);
+    nothing_wrong(m);
+    assert_true(m->f.results[0].forgotten > 0);
+    assert_true(m->f.results[1].forgotten > 0);
+    assert_false(file_has(m, "xl.log", "destroy 7"));
+}
+
+static void the_whole_way(void **state)
+{
+    struct move *m = *state;
+    json_t *report;
+
+    m->f.receive.push_on_fault = true;
+    m->f.receive.verify = VERIFY_HASH;
+    ready(m);
+    commit(m, "serve");
+    commit(m, "receive");
+    commit(m, "receive"); /* again is fine */
+    kill_xl(m, 1);        /* both have done their part */
+    kill_xl(m, 0);
+    assert_int_equal(kill(m->f.receive_pid, SIGUSR2), 0);
+    ends(&m->f.receive_pid, EXIT_DONE);
+    ends(&m->f.serve_pid, EXIT_DONE);
+    assert_int_equal(m->f.results[1].wrong_pages, 0);
+    nothing_wrong(m);
+    assert_int_equal(m->f.results[1].populated, 1299);
+    assert_int_equal(m->f.results[1].marks, 1299);
+    assert_int_equal(m->f.results[1].claimed, 1299);
+    assert_true(m->f.results[1].touches > 1300);
+    report = fixture_last(&m->f, "receive");
+    assert_int_equal(figure(report, "absent_at_unpause", "pages"), 1299);
+    assert_true(json_is_true(json_object_get(report, "committed")));
+    assert_string_equal(json_string_value(json_object_get(report, "session")), ID);
+    json_decref(report);
+    last_reason(m, "serve", "is destroyed");
+    assert_true(file_has(m, "xl.log", "destroy 7"));
+    assert_false(file_has(m, "xl.log", "resume"));
+    no_file_is_left(m);
+    assert_int_equal(command(m, "status --session " ID " --role serve --wait completed"), 0);
+}
+
+static void complete_before_commit_destroys_nothing(void **state)
+{
+    struct move *m = *state;
+
+    ready(m);
+    await_reason(m, "serve", "waiting for commit");
+    await_reason(m, "receive", "waiting for commit");
+    assert_int_equal(m->f.results[1].claim, 0);
+    assert_false(file_has(m, "xl.log", "destroy"));
+    commit(m, "serve");
+    ends(&m->f.serve_pid, EXIT_DONE);
+    assert_true(file_has(m, "xl.log", "destroy 7"));
+    assert_int_equal(kill(m->f.receive_pid, 0), 0);
+    commit(m, "receive");
+    ends(&m->f.receive_pid, EXIT_DONE);
+    nothing_wrong(m);
+}
+
+static void complete_and_then_given_up(void **state)
+{
+    struct move *m = *state;
+
+    ready(m);
+    await_reason(m, "serve", "waiting for commit");
+    await_reason(m, "receive", "waiting for commit");
+    assert_int_equal(command(m, "abort --session " ID), 0);
+    both_give_up(m);
+    assert_false(access(in_dir(m, "xl.log"), F_OK) == 0);
+}
+
+static void xl_dies_at_the_source(void **state)
+{
+    struct move *m = *state;
+
+    m->f.receive.watch_pid = 0;
+    ready(m);
+    kill_xl(m, 0);
+    both_give_up(m);
+    last_reason(m, "serve", "has ended before commit");
+    last_reason(m, "serve", "postcopy-resume 7 done");
+    assert_true(file_has(m, "xl.log", "postcopy-resume 7"));
+}
+
+static void xl_dies_when_all_is_there_and_not_committed(void **state)
+{
+    struct move *m = *state;
+
+    ready(m);
+    await_reason(m, "serve", "waiting for commit");
+    await_reason(m, "receive", "waiting for commit");
+    kill_xl(m, 0);
+    kill_xl(m, 1);
+    ends(&m->f.serve_pid, EXIT_FAILED);
+    ends(&m->f.receive_pid, EXIT_FAILED);
+    assert_true(file_has(m, "xl.log", "postcopy-resume 7"));
+    assert_true(file_has(m, "xl.log", "destroy 8"));
+    assert_false(file_has(m, "xl.log", "destroy 7"));
+}
+
+static void xl_dies_while_the_guest_is_suspending(void **state)
+{
+    struct move *m = *state;
+
+    start_serve(m);
+    kill_xl(m, 0);
+    /* The session is over, but not what it has to see to. */
+    for (int i = 0; i < 500 && access(in_dir(m, "serve-7.last.json"), F_OK); i++)
+        usleep(20000);
+    usleep(100000);
+    assert_false(file_has(m, "xl.log", "resume"));
+    assert_int_equal(kill(m->f.serve_pid, 0), 0);
+    m->f.results[0].suspended = true;
+    assert_int_equal(kill(m->f.serve_pid, SIGUSR2), 0);
+    ends(&m->f.serve_pid, EXIT_FAILED);
+    assert_true(file_has(m, "xl.log", "postcopy-resume 7"));
+    nothing_wrong(m);
+}
+
+static void xl_dies_after_the_session_failed(void **state)
+{
+    struct move *m = *state;
+
+    m->f.destination.no_claim = true;
+    start_serve(m);
+    suspend(m);
+    fixture_start_receive(&m->f);
+    /* Last words are there for xl, and each side stays for the case that xl dies before it has acted. */
+    assert_int_equal(command(m, "status --session " ID " --role serve --wait ended"), 0);
+    usleep(300000);
+    assert_int_equal(waitpid(m->f.serve_pid, NULL, WNOHANG), 0);
+    assert_int_equal(waitpid(m->f.receive_pid, NULL, WNOHANG), 0);
+    last_reason(m, "receive", "no memory on this host for the 1299 pages");
+    kill_xl(m, 0);
+    kill_xl(m, 1);
+    both_give_up(m);
+    assert_true(file_has(m, "xl.log", "postcopy-resume 7"));
+    assert_true(file_has(m, "xl.log", "destroy 8"));
+}
+
+static void xl_dies_at_the_destination(void **state)
+{
+    struct move *m = *state;
+
+    m->f.serve.watch_pid = 0;
+    m->f.receive.push_on_fault = true;
+    ready(m);
+    kill_xl(m, 1);
+    both_give_up(m);
+    last_reason(m, "receive", "destroy 8 done");
+    last_reason(m, "serve", "is intact");
+    no_file_is_left(m);
+}
+
+static void sigterm_ends_either_side_before_commit(void **state)
+{
+    struct move *m = *state;
+
+    m->f.receive.push_on_fault = true;
+    m->f.receive.watch_pid = 0;
+    ready(m);
+    kill(m->f.serve_pid, SIGTERM);
+    both_give_up(m);
+    assert_false(access(in_dir(m, "xl.log"), F_OK) == 0);
+}
+
+static void sigterm_is_refused_after_commit(void **state)
+{
+    struct move *m = *state;
+    json_t *report;
+
+    m->f.receive.push_on_fault = true;
+    ready(m);
+    commit(m, "serve");
+    kill(m->f.serve_pid, SIGTERM);
+    for (int i = 0; i < 500; i++) {
+        report = fixture_status(&m->f, "serve");
+        if (json_integer_value(json_object_get(report, "signals_refused")))
+            break;
+        json_decref(report);
+        usleep(10000);
+    }
+    assert_string_equal(json_string_value(json_object_get(report, "state")), "active");
+    json_decref(report);
+    commit(m, "receive");
+    kill(m->f.receive_pid, SIGTERM);
+    kill(m->f.receive_pid, SIGUSR2);
+    ends(&m->f.receive_pid, EXIT_DONE);
+    ends(&m->f.serve_pid, EXIT_DONE);
+    assert_int_equal(m->f.results[1].wrong_pages, 0);
+    nothing_wrong(m);
+}
+
+static void handed_back_after_commit(void **state)
+{
+    struct move *m = *state;
+
+    m->f.receive.push_on_fault = true;
+    ready(m);
+    commit(m, "serve");
+    /* The destination could not run it, destroyed it, and said so. */
+    assert_int_equal(command(m, "abort --role receive --session " ID), 0);
+    ends(&m->f.receive_pid, EXIT_FAILED);
+    assert_int_equal(command(m, "abort --role serve --session " ID), 0);
+    assert_int_equal(command(m, "abort --session " ID), 0);
+    ends(&m->f.serve_pid, EXIT_FAILED);
+    nothing_wrong(m);
+    assert_false(access(in_dir(m, "xl.log"), F_OK) == 0);
+    no_file_is_left(m);
+    assert_int_equal(access(in_dir(m, "serve-7.last.json"), F_OK), -1);
+}
+
+static void commit_has_its_time(void **state)
+{
+    struct move *m = *state;
+
+    start_serve(m);
+    assert_int_equal(command(m, "commit --role serve --session " ID), EXIT_FAILED);
+    assert_true(file_has(m, "command.log", "nothing to commit yet"));
+    assert_int_equal(command(m, "commit --role receive --session " ID), 9);
+    assert_int_equal(command(m, "commit --role serve --session 0123456789abcdee"), 9);
+    assert_int_equal(command(m, "commit --role serve 7"), EXIT_FAILED);
+    assert_int_equal(command(m, "abort --session " ID), 0);
+    ends(&m->f.serve_pid, EXIT_FAILED);
+    nothing_wrong(m);
+    no_file_is_left(m);
+}
+
+static void a_domain_that_cannot_be_destroyed_is_said(void **state)
+{
+    struct move *m = *state;
+
+    script(in_dir(m, "xl-fails"), " ");
+    ready(m);
+    commit(m, "serve");
+    commit(m, "receive");
+    ends(&m->f.receive_pid, EXIT_DONE);
+    ends(&m->f.serve_pid, EXIT_LEFT_OVER);
+    last_reason(m, "serve", "has ended with status 3: xl: not today");
+    last_reason(m, "serve", "left over");
+}
+
+static void serve_fails_with(struct move *m, const char *reason)
+{
+    m->f.serve.watch_pid = 0;
+    fixture_start_serve(&m->f);
+    ends(&m->f.serve_pid, EXIT_FAILED);
+    last_reason(m, "serve", reason);
+    nothing_wrong(m);
+}
+
+static void join_with_a_wrong_token(void **state)
+{
+    struct move *m = *state;
+
+    m->f.serve.token[31] ^= 1;
+    serve_fails_with(m, "status 3: xenpaging-pc join: the token is not that of session");
+}
+
+static void join_without_a_session(void **state)
+{
+    struct move *m = *state;
+
+    unlink(in_dir(m, ID ".token"));
+    serve_fails_with(m, "no session " ID " is prepared");
+}
+
+static void a_second_join(void **state)
+{
+    struct move *m = *state;
+    char line[512];
+    int rc;
+
+    start_serve(m);
+    snprintf(line, sizeof(line), "%s join --session " ID " --run-dir %s <%s/" ID ".token 2>>%s/command.log",
+             exe, m->f.dir, m->f.dir, m->f.dir);
+    rc = system(line);
+    assert_int_equal(WEXITSTATUS(rc), EXIT_REFUSED);
+    assert_true(file_has(m, "command.log", "joined already"));
+    /* The first is none the worse for it. */
+    suspend(m);
+    fixture_start_receive(&m->f);
+    json_decref(fixture_await(&m->f, "receive", "active"));
+    commit(m, "serve");
+    commit(m, "receive");
+    ends(&m->f.receive_pid, EXIT_DONE);
+    ends(&m->f.serve_pid, EXIT_DONE);
+    assert_int_equal(m->f.results[1].wrong_pages, 0);
+    nothing_wrong(m);
+}
+
+static void join_wants_a_whole_token(void **state)
+{
+    static const char *const bad[] = {"printf ''", "printf 42", "printf '42\\n'",
+                                      "head -c 200 /dev/zero | tr '\\0' 4"};
+    struct move *m = *state;
+    char line[512];
+
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        int rc;
+
+        snprintf(line, sizeof(line), "%s | %s join --session " ID " --run-dir %s 2>>%s/command.log", bad[i],
+                 exe, m->f.dir, m->f.dir);
+        rc = system(line);
+        assert_int_equal(WEXITSTATUS(rc), EXIT_FAILED);
+    }
+    assert_int_equal(command(m, "join --session ../../etc/passwd"), EXIT_USAGE);
+    assert_int_equal(access(in_dir(m, ID ".join"), F_OK), -1);
+}
+
+static void a_transport_that_fails(void **state)
+{
+    struct move *m = *state;
+
+    script(in_dir(m, "transport"), "echo 'warning' >&2; echo 'no route to host' >&2; exit 255\n");
+    serve_fails_with(m, "the transport has ended with status 255: no route to host");
+    script(in_dir(m, "transport"), "echo 'Welcome to b'; sleep 60\n");
+    serve_fails_with(m, "is no xenpaging-pc join");
+    script(in_dir(m, "transport"), "kill -9 $$\n");
+    serve_fails_with(m, "status 137: Killed");
+}
+
+static void kill_join(struct move *m)
+{
+    char line[512];
+
+    snprintf(line, sizeof(line), "kill -9 $(cat %s/" ID ".join.pid)", m->f.dir);
+    assert_int_equal(system(line), 0);
+}
+
+static void the_channel_breaks_before_commit(void **state)
+{
+    struct move *m = *state;
+
+    m->f.serve.watch_pid = m->f.receive.watch_pid = 0;
+    m->f.receive.push_on_fault = true;
+    ready(m);
+    kill_join(m);
+    both_give_up(m);
+    last_reason(m, "serve", "status 137");
+}
+
+static void the_channel_breaks_after_commit(void **state)
+{
+    struct move *m = *state;
+    json_t *report;
+
+    m->f.receive.push_on_fault = true;
+    ready(m);
+    commit(m, "serve");
+    commit(m, "receive");
+    kill_join(m);
+    ends(&m->f.serve_pid, EXIT_MISSING);
+    last_reason(m, "serve", "do not unpause");
+    assert_false(access(in_dir(m, "xl.log"), F_OK) == 0);
+    /* The only pages there are: the domain stays marked as a source. */
+    assert_int_equal(m->f.results[0].forgotten, 0);
+    report = fixture_await(&m->f, "receive", "paused");
+    json_decref(report);
+    kill(m->f.receive_pid, SIGUSR1);
+    ends(&m->f.receive_pid, EXIT_GONE);
+}
+
+static void receive_comes_before_the_guest_is_suspended(void **state)
+{
+    struct move *m = *state;
+
+    m->f.serve.watch_pid = m->f.receive.watch_pid = 0;
+    start_serve(m);
+    suspend(m);
+    m->f.results[0].suspended = false;
+    fixture_start_receive(&m->f);
+    ends(&m->f.receive_pid, EXIT_REFUSED);
+    ends(&m->f.serve_pid, EXIT_FAILED);
+    last_reason(m, "receive", "not suspended");
+    assert_int_equal(m->f.results[1].marks, 0);
+    nothing_wrong(m);
+}
+
+static void the_set_is_not_complete_at_the_source(void **state)
+{
+    struct move *m = *state;
+
+    m->f.serve.watch_pid = m->f.receive.watch_pid = 0;
+    start_serve(m);
+    m->f.results[0].suspended = true;
+    write_set(m->set_fd[1], UINT64_MAX, UINT64_MAX);
+    fixture_start_receive(&m->f);
+    ends(&m->f.receive_pid, EXIT_REFUSED);
+    ends(&m->f.serve_pid, EXIT_FAILED);
+    last_reason(m, "receive", "not sealed");
+    nothing_wrong(m);
+}
+
+static void receive_fails(struct move *m, uint64_t without, uint64_t with, const char *serve,
+                          const char *receive)
+{
+    m->f.serve.watch_pid = m->f.receive.watch_pid = 0;
+    start_serve(m);
+    m->f.results[0].suspended = true;
+    write_set(m->set_fd[0], UINT64_MAX, UINT64_MAX);
+    write_set(m->set_fd[1], without, with);
+    fixture_start_receive(&m->f);
+    both_give_up(m);
+    last_reason(m, "serve", serve);
+    last_reason(m, "receive", receive);
+}
+
+static void a_page_fewer_at_the_destination(void **state)
+{
+    receive_fails(*state, 77, UINT64_MAX, "gfn 0x4d", "serve gave up");
+}
+
+static void a_page_more_at_the_destination(void **state)
+{
+    receive_fails(*state, UINT64_MAX, 700, "gfn 0x2bc", "serve gave up");
+}
+
+static void a_special_page_in_the_set(void **state)
+{
+    receive_fails(*state, UINT64_MAX, 1490, "intact", "gfn 0x5d2 is outstanding, and shared");
+}
+
+static void a_page_that_xen_refuses(void **state)
+{
+    struct move *m = *state;
+
+    m->f.destination.refuse_every = 321;
+    receive_fails(m, 0, UINT64_MAX, "intact", "does not let go of gfn 0x141");
+}
+
+static void a_page_that_stays_nominated(void **state)
+{
+    struct move *m = *state;
+
+    m->f.destination.half_every = 321;
+    receive_fails(m, 0, UINT64_MAX, "intact", "does not let go of gfn 0x141");
+}
+
+static void no_memory_to_populate(void **state)
+{
+    struct move *m = *state;
+
+    m->f.destination.populate_most = 1000;
+    receive_fails(m, UINT64_MAX, UINT64_MAX, "intact", "cannot be populated");
+}
+
+static void a_page_the_source_lacks(void **state)
+{
+    struct move *m = *state;
+
+    m->f.source.hole_count = 300;
+    receive_fails(m, UINT64_MAX, UINT64_MAX, "the source has no page there", "serve gave up");
+}
+
+static void every_page_compared(void **state)
+{
+    struct move *m = *state;
+    json_t *report;
+
+    m->f.receive.verify = VERIFY_FULL;
+    ready(m);
+    await_reason(m, "receive", "waiting for commit");
+    commit(m, "serve");
+    commit(m, "receive");
+    ends(&m->f.receive_pid, EXIT_DONE);
+    ends(&m->f.serve_pid, EXIT_DONE);
+    assert_int_equal(m->f.results[1].wrong_pages, 0);
+    report = fixture_last(&m->f, "receive");
+    assert_int_equal(figure(report, "compare", "compared"), 1300);
+    assert_int_equal(figure(report, "compare", "differing_pages"), 0);
+    json_decref(report);
+}
+
+/* -- the relay by itself */
+
+#define BULK 3000000u
+
+static void send_bulk(int fd, unsigned int seed)
+{
+    static uint8_t bytes[65536];
+    size_t left = BULK;
+
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        bytes[i] = (uint8_t)(i * 7 + seed);
+    while (left) {
+        size_t n = left < sizeof(bytes) ? left : sizeof(bytes);
+        ssize_t sent = send(fd, bytes, n, MSG_NOSIGNAL);
+
+        if (sent != (ssize_t)n)
+            _exit(2);
+        left -= n;
+    }
+    shutdown(fd, SHUT_WR);
+}
+
+static size_t take_bulk(int fd, unsigned int seed, bool slowly)
+{
+    uint8_t bytes[10000];
+    size_t total = 0;
+    ssize_t n;
+
+    while ((n = read(fd, bytes, sizeof(bytes))) > 0) {
+        for (ssize_t i = 0; i < n; i++)
+            if (bytes[i] != (uint8_t)((total + (size_t)i) % 65536 * 7 + seed))
+                _exit(3);
+        total += (size_t)n;
+        if (slowly)
+            usleep(500);
+    }
+    return total;
+}
+
+static void both_ways_at_any_speed(void **state)
+{
+    int near[2], far[2], stop[2];
+    pid_t relay, sender;
+
+    (void)state;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, near), 0);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, far), 0);
+    assert_int_equal(pipe2(stop, O_CLOEXEC), 0);
+    relay = fork();
+    if (relay == 0) {
+        signal(SIGPIPE, SIG_IGN);
+        close(near[0]);
+        close(far[0]);
+        _exit(relay_run(near[1], near[1], far[1], stop[0]) ? 1 : 0);
+    }
+    close(near[1]);
+    close(far[1]);
+    sender = fork();
+    if (sender == 0) {
+        /* First all one way, and its end; the other way still goes. */
+        send_bulk(near[0], 1);
+        _exit(take_bulk(near[0], 2, true) == BULK ? 0 : 1);
+    }
+    close(near[0]);
+    assert_int_equal(take_bulk(far[0], 1, true), BULK);
+    send_bulk(far[0], 2);
+    assert_int_equal(fixture_wait(sender), 0);
+    assert_int_equal(fixture_wait(relay), 0);
+    close(far[0]);
+    close(stop[0]);
+    close(stop[1]);
+}
+
+static void pipes_and_a_reader_that_goes(void **state)
+{
+    int in[2], out[2], far[2], stop[2];
+    char byte;
+    pid_t relay;
+
+    (void)state;
+    assert_int_equal(pipe2(in, O_CLOEXEC), 0);
+    assert_int_equal(pipe2(out, O_CLOEXEC), 0);
+    assert_int_equal(pipe2(stop, O_CLOEXEC), 0);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, far), 0);
+    relay = fork();
+    if (relay == 0) {
+        signal(SIGPIPE, SIG_IGN);
+        close(in[1]);
+        close(out[0]);
+        close(far[0]);
+        _exit(relay_run(in[0], out[1], far[1], stop[0]) ? 1 : 0);
+    }
+    close(in[0]);
+    close(out[1]);
+    close(far[1]);
+    assert_int_equal(send(far[0], "x", 1, MSG_NOSIGNAL), 1);
+    close(far[0]);
+    /* What came before is passed on, then the end; nobody takes the other way any more. */
+    assert_int_equal(read(out[0], &byte, 1), 1);
+    assert_int_equal(read(out[0], &byte, 1), 0);
+    assert_int_equal(write(in[1], "y", 1), 1);
+    assert_int_equal(fixture_wait(relay), 1);
+    close(in[1]);
+    close(out[0]);
+    close(stop[0]);
+    close(stop[1]);
+}
+
+int main(int argc, char **argv)
+{
+#define MOVE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(both_ways_at_any_speed),
+        cmocka_unit_test(pipes_and_a_reader_that_goes),
+        MOVE(the_whole_way),
+        MOVE(complete_before_commit_destroys_nothing),
+        MOVE(complete_and_then_given_up),
+        MOVE(xl_dies_at_the_source),
+        MOVE(xl_dies_when_all_is_there_and_not_committed),
+        MOVE(xl_dies_while_the_guest_is_suspending),
+        MOVE(xl_dies_after_the_session_failed),
+        MOVE(xl_dies_at_the_destination),
+        MOVE(sigterm_ends_either_side_before_commit),
+        MOVE(sigterm_is_refused_after_commit),
+        MOVE(handed_back_after_commit),
+        MOVE(commit_has_its_time),
+        MOVE(a_domain_that_cannot_be_destroyed_is_said),
+        MOVE(join_with_a_wrong_token),
+        MOVE(join_without_a_session),
+        MOVE(a_second_join),
+        MOVE(join_wants_a_whole_token),
+        MOVE(a_transport_that_fails),
+        MOVE(the_channel_breaks_before_commit),
+        MOVE(the_channel_breaks_after_commit),
+        MOVE(receive_comes_before_the_guest_is_suspended),
+        MOVE(the_set_is_not_complete_at_the_source),
+        MOVE(a_page_fewer_at_the_destination),
+        MOVE(a_page_more_at_the_destination),
+        MOVE(a_special_page_in_the_set),
+        MOVE(a_page_that_xen_refuses),
+        MOVE(a_page_that_stays_nominated),
+        MOVE(no_memory_to_populate),
+        MOVE(a_page_the_source_lacks),
+        MOVE(every_page_compared),
+    };
+
+    if (argc > 1 && strcmp(argv[1], "join") == 0)
+        return cmd_join(argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], "commit") == 0)
+        return cmd_commit(argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], "abort") == 0)
+        return cmd_abort(argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], "status") == 0)
+        return cmd_status(argc - 1, argv + 1);
+    if (readlink("/proc/self/exe", exe, sizeof(exe) - 1) < 0)
+        return 1;
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
