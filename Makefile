@@ -46,9 +46,8 @@ lint: setup ## clang-format, cppcheck, shellcheck, and the suite's declared seco
 sanitize: setup ## unit tests under ASan and UBSan
 	@$(MAKE) --no-print-directory -C tests/unit OUT=../../$(B)/unit-san SAN=1 run
 
-install: all ## install xenpaging-pc and its man page (DESTDIR=, PREFIX=/usr)
-	install -D -m 0755 $(BIN) $(DESTDIR)$(PREFIX)/sbin/xenpaging-pc
-	install -D -m 0644 pager/man/xenpaging-pc.8 $(DESTDIR)$(PREFIX)/share/man/man8/xenpaging-pc.8
+install: all ## install xenpaging-pc, its hook script and man page (DESTDIR=, PREFIX=/usr)
+	@$(MAKE) --no-print-directory -C pager OUT=../$(B)/pager PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) install
 
 clean: ## remove what was built, but not Xen and images
 	rm -rf $(B)/pager $(B)/unit $(B)/unit-san $(B)/witness $(B)/test-logs

@@ -1,5 +1,6 @@
 /* The command lines of serve and receive: every long option sets what it names, and nothing else
  * (the stock pager's --mru_size set max_memkb). */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -162,6 +163,45 @@ static void rot_07_every_long_option_of_serve_sets_its_own_field(void **state)
     assert_string_equal(served.stats_file, stats_file);
 }
 
+#define ID "0123456789abcdef"
+
+static void what_comes_with_xl(void **state)
+{
+    char fd[16];
+    int set = dup(STDERR_FILENO);
+
+    (void)state;
+    snprintf(fd, sizeof(fd), "%d", set);
+    assert_int_equal(RECEIVE("--session", ID, "--set-fd", fd, "--watch-pid", "4711"), EXIT_DONE);
+    assert_string_equal(received.session, ID);
+    assert_int_equal(received.set_fd, set);
+    assert_int_equal(received.watch_pid, 4711);
+    assert_false(received.detach);
+    /* It is ours alone. */
+    assert_int_equal(fcntl(set, F_GETFD), FD_CLOEXEC);
+    assert_int_equal(RECEIVE("--session", ID), EXIT_USAGE);
+    assert_int_equal(RECEIVE("--set-fd", fd), EXIT_USAGE);
+    assert_int_equal(RECEIVE("--watch-pid", "1"), EXIT_USAGE);
+    assert_int_equal(RECEIVE("--session", "x", "--set-fd", fd), EXIT_USAGE);
+    assert_int_equal(RECEIVE("--session", ID, "--set-fd", "2"), EXIT_USAGE);
+    assert_int_equal(RECEIVE("--session", ID, "--set-fd", "999"), EXIT_USAGE);
+    assert_int_equal(RECEIVE("--session", ID, "--set-fd", fd, "--watch-pid", "0"), EXIT_USAGE);
+    assert_int_equal(runs, 0);
+    assert_int_equal(run(cmd_serve, "serve", "--transport",
+                         (const char *const[]){"--session", ID, "--set-fd", fd, "--destroy", NULL}),
+                     EXIT_DONE);
+    assert_string_equal(served.session, ID);
+    assert_string_equal(served.transport, "[::1]:7002");
+    assert_int_equal(served.set_fd, set);
+    assert_true(served.destroy);
+    assert_null(served.listen);
+    assert_int_equal(SERVE("--session", ID, "--set-fd", fd, "--transport", "ssh b"), EXIT_USAGE);
+    assert_int_equal(SERVE("--transport", "ssh b"), EXIT_USAGE);
+    assert_int_equal(SERVE("--destroy"), EXIT_USAGE);
+    assert_int_equal(runs, 0);
+    close(set);
+}
+
 static void numbers_have_limits(void **state)
 {
     static const char *const bad[] = {"0", "15", "65537", "-1", "", "64k", "99999999999999999999"};
@@ -197,6 +237,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rot_07_every_long_option_of_receive_sets_its_own_field),
         cmocka_unit_test(rot_07_every_long_option_of_serve_sets_its_own_field),
+        cmocka_unit_test(what_comes_with_xl),
         cmocka_unit_test(numbers_have_limits),
         cmocka_unit_test(what_is_unknown_or_too_much_is_a_usage_error),
     };
