@@ -114,6 +114,10 @@ static void on_signal(struct ev_loop *loop, ev_signal *w, int events)
 void custody_keep(struct session_run *run, struct backend *be, int pidfd, const char *xl, bool source)
 {
     struct custody c = {.run = run, .be = be, .xl = xl, .source = source, .watching = true};
+    struct backend_domain now;
+
+    if (be->ops->info(be, &now) == 0 && (!now.exists || now.dying))
+        return;
 
     ev_io_init(&c.pid_io, on_pid, pidfd, EV_READ);
     ev_io_init(&c.life_io, on_life, be->ops->life_fd(be), EV_READ);

@@ -154,6 +154,8 @@ void receive_verified(struct receiver *r);
 
 /* receive_end.c */
 void receive_check_complete(struct receiver *r);
+/* Every page is here: tell serve, and leave. */
+void receive_conclude(struct receiver *r);
 void receive_acknowledged(struct receiver *r);
 void receive_domain_event(struct receiver *r);
 void receive_leave(struct receiver *r);

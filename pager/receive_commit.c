@@ -57,6 +57,8 @@ static const char *commit(struct receiver *r)
     log_info("committed: the guest runs here from now on");
     if (r->left)
         receive_whole(r);
+    else if (r->run.state == SESSION_DRAIN)
+        receive_conclude(r);
     return NULL;
 }
 

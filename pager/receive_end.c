@@ -80,6 +80,15 @@ void receive_check_complete(struct receiver *r)
             (unsigned long long)r->full.differing_pages, (unsigned long long)r->full.unmapped);
         return;
     }
+    /* serve may destroy the source on COMPLETE: not while the guest may still go back there. */
+    if (session_run_undecided(&r->run))
+        session_run_enter(&r->run, SESSION_DRAIN, "every page is here: waiting for commit");
+    else
+        receive_conclude(r);
+}
+
+void receive_conclude(struct receiver *r)
+{
     if (r->peer_active) {
         session_run_enter(&r->run, SESSION_DRAIN, NULL);
         send_complete(r);
@@ -161,7 +170,15 @@ void receive_domain_event(struct receiver *r)
     r->our_pause = false;
     ev_io_stop(r->run.loop, &r->ring_io);
     r->work = WORK_NONE;
-    receive_order(r, ORDER_GONE, WIRE_GONE_DESTROYED, 0);
+    if (session_run_undecided(&r->run)) {
+        receive_order(r, ORDER_GONE, WIRE_GONE_GIVEN_UP, 0);
+        session_run_end(&r->run, SESSION_FAILED, EXIT_FAILED,
+                        "domain %u was destroyed here before commit; the source is intact", r->be->domid);
+        return;
+    }
+    receive_order(r, ORDER_GONE,
+                  r->run.session && r->pages.counts.guest_has_faulted ? WIRE_GONE_RAN : WIRE_GONE_DESTROYED,
+                  0);
     if (pagein_outstanding(&r->pages) || r->run.state != SESSION_DRAIN)
         session_run_end(&r->run, r->run.state == SESSION_LISTEN ? SESSION_FAILED : SESSION_COMPLETED,
                         EXIT_GONE, "the guest ended here with %llu of %llu pages absent",

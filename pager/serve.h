@@ -105,9 +105,10 @@ struct server {
     ev_timer greeting_timer, transport_timer;
     int pidfd;
     ev_io pid_io;
-    bool delivered;  /* the acknowledgement of COMPLETE is out */
-    bool destroying; /* xl destroy runs */
-    bool aborted;    /* by who knows that the guest does not run at the destination */
+    bool delivered;   /* the acknowledgement of COMPLETE is out */
+    bool destroying;  /* xl destroy runs */
+    bool guest_ended; /* at the destination, before it was whole */
+    bool aborted;     /* by who knows that the guest does not run at the destination */
 
     ev_io life_io;
     ev_signal on_term, on_int, on_hup;
@@ -147,6 +148,8 @@ int serve_commit_watch(struct server *s);
 const char *serve_command(void *data, const char *word);
 /* receive has every page, and knows that we know. */
 void serve_delivered(struct server *s);
+/* The guest has ended at the destination, after it ran there or (ran false) perhaps before. */
+void serve_gone(struct server *s, bool ran);
 void serve_custody(struct server *s);
 
 /* serve_frames.c */

@@ -38,6 +38,9 @@ static void on_destroyed(void *data)
 {
     struct server *s = data;
     struct backend_domain now;
+    const char *end =
+        s->guest_ended ? "the guest has ended at the destination" : "the receiver has every page";
+    int status = s->guest_ended ? EXIT_GONE : EXIT_DONE;
     char how[256];
 
     if (session_final(s->run.state))
@@ -45,8 +48,8 @@ static void on_destroyed(void *data)
     if (s->be->ops->info(s->be, &now) == 0 &&
         (!now.exists || now.dying || memcmp(now.uuid, s->run.uuid, sizeof(now.uuid)) != 0)) {
         s->our_pause = false;
-        session_run_end(&s->run, SESSION_COMPLETED, EXIT_DONE,
-                        "the receiver has every page; domain %u here is destroyed", s->be->domid);
+        session_run_end(&s->run, SESSION_COMPLETED, status, "%s; domain %u here is destroyed", end,
+                        s->be->domid);
         return;
     }
     if (s->xl.pid)
@@ -60,14 +63,14 @@ static void on_destroyed(void *data)
         s->be->domid, how);
 }
 
-static void destroy(struct server *s)
+static void destroy(struct server *s, const char *reason)
 {
     char domid[16];
     const char *argv[] = {s->options->xl, "destroy", domid, NULL};
 
     snprintf(domid, sizeof(domid), "%u", s->be->domid);
     s->destroying = true;
-    session_run_enter(&s->run, SESSION_DRAIN, "the receiver has every page: destroying the domain here");
+    session_run_enter(&s->run, SESSION_DRAIN, reason);
     if (child_start(&s->xl, s->run.loop, "xl destroy", argv, -1, on_destroyed, s))
         on_destroyed(s);
 }
@@ -75,9 +78,29 @@ static void destroy(struct server *s)
 static void finish(struct server *s)
 {
     if (s->options->destroy)
-        destroy(s);
+        destroy(s, "the receiver has every page: destroying the domain here");
     else
         session_run_end(&s->run, SESSION_COMPLETED, EXIT_DONE, "the receiver has every page");
+}
+
+/* Only of a guest that ran (a vcpu has faulted) it is certain that nobody hands it back. */
+void serve_gone(struct server *s, bool ran)
+{
+    if (!s->run.session) {
+        session_run_end(&s->run, SESSION_COMPLETED, EXIT_GONE, "the guest has ended at the destination");
+    } else if (!s->run.committed) {
+        serve_fail(s, WIRE_ERROR_PROTOCOL, "the guest ended at the destination before commit");
+    } else if (ran && s->options->destroy) {
+        s->guest_ended = s->delivered = true;
+        ev_io_stop(s->run.loop, &s->reader_io);
+        ev_io_stop(s->run.loop, &s->writer_io);
+        destroy(s, "the guest has ended at the destination: destroying the domain here");
+    } else {
+        session_run_end(&s->run, SESSION_COMPLETED, EXIT_GONE,
+                        "the guest has ended at the destination; domain %u here is left: unless it is handed "
+                        "back, destroy it",
+                        s->be->domid);
+    }
 }
 
 void serve_delivered(struct server *s)

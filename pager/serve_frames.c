@@ -170,11 +170,14 @@ static void on_gone(struct server *s)
         return;
     }
     serve_drop_batch(s);
-    if (reason == WIRE_GONE_DESTROYED)
-        session_run_end(&s->run, SESSION_COMPLETED, EXIT_GONE, "the guest has ended at the destination");
-    else
-        session_run_end(&s->run, SESSION_FAILED, EXIT_FAILED,
-                        "the receiver gave up before the guest ran: domain %u here is intact", s->be->domid);
+    if (reason != WIRE_GONE_GIVEN_UP) {
+        serve_gone(s, reason == WIRE_GONE_RAN);
+        return;
+    }
+    /* It says so before its commit only, whatever was committed here. */
+    s->aborted = s->run.committed;
+    session_run_end(&s->run, SESSION_FAILED, EXIT_FAILED,
+                    "the receiver gave up before the guest ran: domain %u here is intact", s->be->domid);
 }
 
 static void on_error(struct server *s)
@@ -240,7 +243,7 @@ static void frame(struct server *s)
 void serve_readable(struct server *s)
 {
     /* Everything that has come, so that the newest request is in the next batch. */
-    while (!session_final(s->run.state) && !s->closing) {
+    while (!session_final(s->run.state) && !s->closing && !s->delivered) {
         uint8_t *where;
         size_t room = frame_reader_space(&s->reader, &where);
         ssize_t n = recv(s->sock, where, room, MSG_DONTWAIT);
@@ -263,6 +266,6 @@ void serve_readable(struct server *s)
             serve_fail(s, s->reader.fault.code, "%s", s->reader.fault.text);
         }
     }
-    if (!session_final(s->run.state))
+    if (!session_final(s->run.state) && !s->delivered)
         serve_want_write(s);
 }

@@ -182,6 +182,6 @@ void serve_writable(struct server *s)
             after_batch(s);
     }
 out:
-    if (!session_final(s->run.state))
+    if (!session_final(s->run.state) && !s->delivered)
         serve_want_write(s);
 }

@@ -18,10 +18,14 @@
 
 #include "commands.h"
 #include "exit_status.h"
+#include "core/run_hash.h"
+#include "daemon.h"
 #include "fixture.h"
+#include "net.h"
 #include "relay.h"
 #include "set_file.h"
 #include "wire/bytes.h"
+#include "wire/wire.h"
 
 #define ID        "0123456789abcdef"
 #define NR        1500
@@ -324,34 +328,130 @@ static void the_whole_way(void **state)
     assert_int_equal(command(m, "status --session " ID " --role serve --wait completed"), 0);
 }
 
-static void complete_before_commit_destroys_nothing(void **state)
+static void all_is_there_before_commit(void **state)
 {
     struct move *m = *state;
 
     ready(m);
-    await_reason(m, "serve", "waiting for commit");
     await_reason(m, "receive", "waiting for commit");
-    assert_int_equal(m->f.results[1].claim, 0);
-    assert_false(file_has(m, "xl.log", "destroy"));
+    /* Only serve's commit: nothing is destroyed before the destination has committed, too. */
     commit(m, "serve");
-    ends(&m->f.serve_pid, EXIT_DONE);
-    assert_true(file_has(m, "xl.log", "destroy 7"));
-    assert_int_equal(kill(m->f.receive_pid, 0), 0);
+    usleep(300000);
+    assert_int_equal(access(in_dir(m, "xl.log"), F_OK), -1);
     commit(m, "receive");
     ends(&m->f.receive_pid, EXIT_DONE);
+    ends(&m->f.serve_pid, EXIT_DONE);
+    assert_true(file_has(m, "xl.log", "destroy 7"));
     nothing_wrong(m);
 }
 
-static void complete_and_then_given_up(void **state)
+static void all_is_there_and_then_given_up(void **state)
 {
     struct move *m = *state;
 
     ready(m);
-    await_reason(m, "serve", "waiting for commit");
     await_reason(m, "receive", "waiting for commit");
     assert_int_equal(command(m, "abort --session " ID), 0);
     both_give_up(m);
-    assert_false(access(in_dir(m, "xl.log"), F_OK) == 0);
+    assert_int_equal(access(in_dir(m, "xl.log"), F_OK), -1);
+}
+
+static void take_frame(int fd, unsigned int type, uint8_t *body, size_t size)
+{
+    uint8_t head[8];
+
+    assert_int_equal(recv(fd, head, 8, MSG_WAITALL), 8);
+    assert_int_equal(get_u16(head + 4), type);
+    assert_true(get_u32(head) <= size);
+    if (get_u32(head))
+        assert_int_equal(recv(fd, body, get_u32(head), MSG_WAITALL), get_u32(head));
+}
+
+static void put_frame(int fd, const uint8_t *frame, size_t size)
+{
+    assert_int_equal(send(fd, frame, size, MSG_NOSIGNAL), size);
+}
+
+/* A receiver that says COMPLETE before anybody has committed. */
+static void complete_before_commit_destroys_nothing(void **state)
+{
+    static const uint64_t runs[3][2] = {{0, 600}, {800, 690}, {1491, 9}};
+    static uint8_t out[4096], body[512 * 1024];
+    struct move *m = *state;
+    struct wire_hello hello = {.version = WIRE_VERSION,
+                               .role = WIRE_RECEIVER,
+                               .page_shift = WIRE_PAGE_SHIFT,
+                               .offered = 0,
+                               .credit_max = 2000};
+    struct wire_complete counts = {.set = 1299, .dropped = 1299};
+    struct run_hash hash;
+    char why[256];
+    int fd;
+
+    memset(hello.uuid, 0x11, sizeof(hello.uuid));
+    memset(hello.token, TOKEN_BYTE, sizeof(hello.token));
+    start_serve(m);
+    suspend(m);
+    fd = net_dial(m->join, 1000, why, sizeof(why));
+    assert_true(fd >= 0);
+    fcntl(fd, F_SETFL, 0);
+    put_frame(fd, out, wire_put_hello(out, &hello));
+    take_frame(fd, WIRE_HELLO_ACK, body, sizeof(body));
+    run_hash_init(&hash);
+    for (unsigned int i = 0; i < 3; i++) {
+        wire_add_pair(out, i, runs[i][0], runs[i][1]);
+        assert_int_equal(run_hash_add(&hash, runs[i][0], runs[i][1], NR), 0);
+    }
+    put_frame(fd, out, wire_finish_set(out, 3));
+    put_frame(fd, out, wire_put_pair(out, WIRE_SET_END, hash.pages, run_hash_value(&hash)));
+    take_frame(fd, WIRE_SET_ACK, body, sizeof(body));
+    put_frame(fd, out, wire_put_complete(out, &counts));
+    take_frame(fd, WIRE_COMPLETE_ACK, body, sizeof(body));
+    await_reason(m, "serve", "waiting for commit");
+    close(fd);
+    usleep(300000);
+    assert_int_equal(access(in_dir(m, "xl.log"), F_OK), -1);
+    assert_int_equal(kill(m->f.serve_pid, 0), 0);
+    commit(m, "serve");
+    ends(&m->f.serve_pid, EXIT_DONE);
+    assert_true(file_has(m, "xl.log", "destroy 7"));
+}
+
+static void the_guest_ends_at_the_destination(void **state)
+{
+    struct move *m = *state;
+
+    m->f.receive.push_on_fault = true;
+    m->f.destination.load_us = 2000;
+    ready(m);
+    commit(m, "serve");
+    commit(m, "receive");
+    /* It runs, faults, and is destroyed before it is whole: nobody hands that back. */
+    kill(m->f.receive_pid, SIGUSR2);
+    for (int i = 0; i < 500 && m->f.results[1].touches == 0; i++)
+        usleep(10000);
+    kill(m->f.receive_pid, SIGUSR1);
+    ends(&m->f.receive_pid, EXIT_GONE);
+    ends(&m->f.serve_pid, EXIT_GONE);
+    last_reason(m, "serve", "ended at the destination; domain 7 here is destroyed");
+    assert_true(file_has(m, "xl.log", "destroy 7"));
+}
+
+static void the_copy_is_destroyed_before_it_ran(void **state)
+{
+    struct move *m = *state;
+
+    m->f.receive.push_on_fault = true;
+    m->f.serve.watch_pid = 0;
+    ready(m);
+    commit(m, "serve");
+    kill(m->f.receive_pid, SIGUSR1);
+    ends(&m->f.receive_pid, EXIT_FAILED);
+    ends(&m->f.serve_pid, EXIT_FAILED);
+    last_reason(m, "serve", "is intact");
+    assert_int_equal(access(in_dir(m, "xl.log"), F_OK), -1);
+    assert_int_equal(m->f.results[0].our_pauses, 0);
+    assert_true(m->f.results[0].forgotten > 0);
 }
 
 static void xl_dies_at_the_source(void **state)
@@ -372,7 +472,6 @@ static void xl_dies_when_all_is_there_and_not_committed(void **state)
     struct move *m = *state;
 
     ready(m);
-    await_reason(m, "serve", "waiting for commit");
     await_reason(m, "receive", "waiting for commit");
     kill_xl(m, 0);
     kill_xl(m, 1);
@@ -904,6 +1003,34 @@ static void a_killed_serve_is_not_waited_for(void **state)
     no_file_is_left(m);
 }
 
+static void a_daemon_keeps_one_descriptor(void **state)
+{
+    struct move *m = *state;
+    const struct daemon_options options = {
+        .background = true, .run_dir = m->f.dir, .name = "d", .keep_fd = m->set_fd[0]};
+    pid_t parent = fork();
+
+    if (parent == 0) {
+        int more = dup(m->set_fd[1]), fds[2];
+        FILE *out;
+
+        assert_true(more > 0);
+        assert_int_equal(pipe(fds), 0); /* without CLOEXEC: inherited from someone careless */
+        if (daemon_enter(&options))
+            _exit(9);
+        out = fopen(in_dir(m, "daemon"), "we");
+        if (!out)
+            _exit(9);
+        fprintf(out, "%d %d %d %d %d\n", fcntl(m->set_fd[0], F_GETFD), fcntl(m->set_fd[1], F_GETFD),
+                fcntl(more, F_GETFD), fcntl(fds[1], F_GETFD), getsid(0) == getpid());
+        fclose(out);
+        daemon_ready();
+        _exit(0);
+    }
+    ends(&parent, 0);
+    assert_true(file_has(m, "daemon", "1 -1 -1 -1 1\n"));
+}
+
 /* -- the relay by itself */
 
 #define BULK 3000000u
@@ -1020,7 +1147,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(pipes_and_a_reader_that_goes),
         MOVE(the_whole_way),
         MOVE(complete_before_commit_destroys_nothing),
-        MOVE(complete_and_then_given_up),
+        MOVE(all_is_there_before_commit),
+        MOVE(all_is_there_and_then_given_up),
+        MOVE(the_guest_ends_at_the_destination),
+        MOVE(the_copy_is_destroyed_before_it_ran),
         MOVE(xl_dies_at_the_source),
         MOVE(xl_dies_when_all_is_there_and_not_committed),
         MOVE(xl_dies_while_the_guest_is_suspending),
@@ -1048,6 +1178,7 @@ int main(int argc, char **argv)
         MOVE(no_memory_to_populate),
         MOVE(a_page_the_source_lacks),
         MOVE(every_page_compared),
+        MOVE(a_daemon_keeps_one_descriptor),
         MOVE(hook_keeps_the_token_of_a_fit_host),
         MOVE(hook_starts_serve_and_receive),
         MOVE(hook_sees_a_migration_through),
