@@ -201,8 +201,11 @@ static int joined(struct join *j, const char *session)
     if (watch_signals(j) || write_pid(j) || listen_here(j) || greet())
         return complain(strerror(errno));
     rc = await_receiver(j);
-    if (rc)
+    if (rc) {
+        /* There will be no other: the session is over on this host, and nobody else may be left to say so. */
+        unlink(j->token_file);
         return rc;
+    }
     stop_listening(j);
     if (relay_run(STDIN_FILENO, STDOUT_FILENO, j->receiver, j->stop))
         return complain(strerror(errno));

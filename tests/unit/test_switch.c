@@ -649,6 +649,17 @@ static void join_without_a_session(void **state)
     serve_fails_with(m, "no session " ID " is prepared");
 }
 
+static void a_join_that_nobody_needs_takes_the_token_along(void **state)
+{
+    struct move *m = *state;
+
+    start_serve(m);
+    kill(m->f.serve_pid, SIGTERM);
+    ends(&m->f.serve_pid, EXIT_FAILED);
+    nothing_wrong(m);
+    no_file_is_left(m);
+}
+
 static void a_second_join(void **state)
 {
     struct move *m = *state;
@@ -1165,6 +1176,7 @@ int main(int argc, char **argv)
         MOVE(a_domain_that_cannot_be_destroyed_is_said),
         MOVE(join_with_a_wrong_token),
         MOVE(join_without_a_session),
+        MOVE(a_join_that_nobody_needs_takes_the_token_along),
         MOVE(a_second_join),
         MOVE(join_wants_a_whole_token),
         MOVE(a_transport_that_fails),
