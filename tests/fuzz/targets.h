@@ -15,4 +15,7 @@ void fuzz_pool(const uint8_t *data, size_t size);
 /* Page states: ring entries, arrivals and results in any order; counts have to add up. */
 void fuzz_pagein(const uint8_t *data, size_t size);
 
+/* The set file: the input is its body behind a good magic, sealed. */
+void fuzz_set_file(const uint8_t *data, size_t size);
+
 #endif

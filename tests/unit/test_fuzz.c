@@ -43,10 +43,16 @@ static void page_states(void **state)
     run(fuzz_pagein, 5000);
 }
 
+static void set_files(void **state)
+{
+    (void)state;
+    run(fuzz_set_file, 3000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(frames), cmocka_unit_test(shared_memory),
-                                       cmocka_unit_test(page_states)};
+                                       cmocka_unit_test(page_states), cmocka_unit_test(set_files)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

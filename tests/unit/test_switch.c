@@ -735,6 +735,22 @@ static void the_channel_breaks_before_commit(void **state)
     last_reason(m, "serve", "status 137");
 }
 
+static void the_channel_breaks_when_all_is_there(void **state)
+{
+    struct move *m = *state;
+
+    m->f.serve.watch_pid = 0;
+    ready(m);
+    await_reason(m, "receive", "waiting for commit");
+    kill_join(m);
+    /* It has said nothing, so the source may go on; what is here could, too, if xl says so. */
+    ends(&m->f.serve_pid, EXIT_FAILED);
+    await_reason(m, "receive", "all pages are here: waiting for commit");
+    commit(m, "receive");
+    ends(&m->f.receive_pid, EXIT_UNACKED);
+    nothing_wrong(m);
+}
+
 static void the_channel_breaks_after_commit(void **state)
 {
     struct move *m = *state;
@@ -1181,6 +1197,7 @@ int main(int argc, char **argv)
         MOVE(join_wants_a_whole_token),
         MOVE(a_transport_that_fails),
         MOVE(the_channel_breaks_before_commit),
+        MOVE(the_channel_breaks_when_all_is_there),
         MOVE(the_channel_breaks_after_commit),
         MOVE(receive_comes_before_the_guest_is_suspended),
         MOVE(the_set_is_not_complete_at_the_source),
