@@ -172,6 +172,7 @@ static int wait_for(const struct query *q)
 {
     uint64_t start = monotonic_ns();
     char scrap[4096], empty[4096];
+    bool missed = false;
     int changes = inotify_init1(IN_CLOEXEC), rc;
 
     run_dir_prepare(q->of.run_dir, empty, sizeof(empty));
@@ -184,17 +185,25 @@ static int wait_for(const struct query *q)
 
         session_find(&q->of, pick, &best);
         if (!best.report && q->of.session) {
+            /* Last words are written before the socket goes, but perhaps behind our back: look twice. */
+            if (!missed) {
+                missed = true;
+                continue;
+            }
             fprintf(stderr, "xenpaging-pc status: session %s is not here, or ended without last words\n",
                     q->of.session);
             rc = STATUS_NONE;
             break;
         }
+        missed = false;
         rc = best.report ? follow(q, &best, start) : -1;
         if (rc >= 0 && best.report)
             print_one(q, &best);
         session_found_release(&best);
         if (rc >= 0)
             break;
+        if (q->of.session) /* it was here, and is gone: with last words or without */
+            continue;
         /* None yet, or it went without last words: something in the folder will change. */
         if (wait_until_readable(changes, q, start) == 0) {
             rc = STATUS_TIMED_OUT;
