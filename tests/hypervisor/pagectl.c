@@ -187,6 +187,17 @@ static int write_word(struct pagectl *p, uint64_t gfn, unsigned int index, uint3
     return err;
 }
 
+/* What a save is told of that gfn, top four bits. */
+static int print_type(struct pagectl *p, uint64_t gfn)
+{
+    xen_pfn_t type = gfn;
+
+    if (xc_get_pfn_type_batch(p->xch, p->domid, 1, &type))
+        return -errno;
+    printf("type gfn=%" PRIx64 " %lx\n", gfn, type >> XEN_DOMCTL_PFINFO_LTAB_SHIFT);
+    return 0;
+}
+
 static int print_vcpus(struct pagectl *p)
 {
     xc_dominfo_t info;
@@ -269,6 +280,8 @@ static int command(struct pagectl *p, const char *line)
         printf("foreign gfn=%" PRIx64 " err=%d ioctl=%d\n", gfn, rc, ioctl_errno);
         return 0;
     }
+    if (sscanf(line, "type %" SCNx64, &gfn) == 1)
+        return print_type(p, gfn);
     if (sscanf(line, "write %" SCNx64 " %u %" SCNu32, &gfn, &n, &value) == 3)
         return write_word(p, gfn, n, value);
     if (strcmp(line, "quiet") == 0 || strcmp(line, "verbose") == 0) {
