@@ -1,0 +1,371 @@
+/*
+ * A domain's post-copy stream, made by xc_domain_save() and taken by xc_domain_restore() on the same host, so that
+ * source and destination can be looked at side by side. No libxl, no pager: the destination never runs.
+ *     movectl DOMID PASSES STREAM [COMMAND]
+ * PASSES pre-copy passes; COMMAND is run (sh -c) after the first question of the policy that follows the last pass.
+ * STREAM is where the stream is left. The domain stays suspended. Lines of the result begin with `move `; broken
+ * streams made of the good one follow, a line `broken NAME rc=RC` each.
+ */
+#include <err.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <xenctrl.h>
+#include <xenguest.h>
+#include <xen/hvm/params.h>
+#include <xenforeignmemory.h>
+
+/* exported, not declared (as Debian's headers do) */
+int xc_get_pfn_type_batch(xc_interface *xch, uint32_t dom, unsigned int num, xen_pfn_t *arr);
+
+#define PAGE 4096U
+#define BATCH 1024U
+
+static xc_interface *xch;
+static xenforeignmemory_handle *fmem;
+static uint32_t source;
+static unsigned int passes;
+static const char *command;
+static unsigned int questions;
+static bool suspended;
+static uint64_t logdirty_before_suspend, stopped_at;
+
+static uint64_t now_us(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+static bool logdirty(void)
+{
+    /* it cannot be switched on twice */
+    if (xc_shadow_control(xch, source, XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY, NULL, 0))
+        return true;
+    if (xc_shadow_control(xch, source, XEN_DOMCTL_SHADOW_OP_OFF, NULL, 0))
+        err(1, "switching log-dirty mode off");
+    return false;
+}
+
+static int policy(struct precopy_stats stats, void *data)
+{
+    (void)data;
+    questions++;
+    if (stats.iteration < passes)
+        return XGS_POLICY_CONTINUE_PRECOPY;
+    if (command && system(command))
+        return XGS_POLICY_ABORT;
+    command = NULL;
+    return XGS_POLICY_POSTCOPY;
+}
+
+static int suspend(void *data)
+{
+    char text[120];
+    xc_dominfo_t info;
+
+    (void)data;
+    logdirty_before_suspend = logdirty();
+    snprintf(text, sizeof(text), "xenstore-write /local/domain/%u/control/shutdown suspend", source);
+    if (system(text))
+        return 0;
+    for (int i = 0; i < 3000; i++) {
+        if (xc_domain_getinfo(xch, source, 1, &info) != 1 || info.domid != source)
+            return 0;
+        stopped_at = now_us();
+        if (info.shutdown)
+            return suspended = info.shutdown_reason == SHUTDOWN_suspend;
+        usleep(20000);
+    }
+    return 0;
+}
+
+static int qemu_logdirty(uint32_t domid, unsigned int enable, void *data)
+{
+    (void)domid, (void)enable, (void)data;
+    return 0;
+}
+
+static uint32_t new_domain(const xc_dominfo_t *like)
+{
+    struct xen_domctl_createdomain config = {
+        .flags = XEN_DOMCTL_CDF_hvm | XEN_DOMCTL_CDF_hap,
+        .max_vcpus = like->max_vcpu_id + 1,
+        .max_evtchn_port = -1,
+        .max_grant_frames = 64,
+        .max_maptrack_frames = 64,
+        .grant_opts = XEN_DOMCTL_GRANT_version(2),
+        .arch = like->arch_config,
+    };
+    uint32_t domid = 0;
+
+    if (xc_domain_create(xch, &domid, &config))
+        err(1, "xc_domain_create");
+    if (xc_domain_max_vcpus(xch, domid, like->max_vcpu_id + 1) ||
+        xc_domain_setmaxmem(xch, domid, like->max_memkb) || xc_set_paging_mempool_size(xch, domid, 8 << 20))
+        err(1, "memory of the new domain");
+    return domid;
+}
+
+static int restore(uint32_t domid, int stream, int set_fd)
+{
+    struct restore_callbacks callbacks = {.postcopy_set_fd = set_fd};
+    unsigned long store = 0, console = 0;
+    int store_port = xc_evtchn_alloc_unbound(xch, domid, 0), console_port = xc_evtchn_alloc_unbound(xch, domid, 0);
+
+    if (store_port < 0 || console_port < 0)
+        err(1, "event channels");
+    lseek(stream, 0, SEEK_SET);
+    return xc_domain_restore(xch, stream, domid, (unsigned int)store_port, &store, 0, (unsigned int)console_port,
+                             &console, 0, XC_STREAM_PLAIN, &callbacks, -1);
+}
+
+static uint8_t *contents(int fd, size_t *len)
+{
+    struct stat st;
+    void *at;
+
+    if (fstat(fd, &st))
+        err(1, "fstat");
+    *len = (size_t)st.st_size;
+    at = mmap(NULL, *len, PROT_READ, MAP_SHARED, fd, 0);
+    if (at == MAP_FAILED)
+        err(1, "mmap");
+    return at;
+}
+
+static void types_of(uint32_t domid, uint64_t first, unsigned int n, xen_pfn_t *types)
+{
+    for (unsigned int i = 0; i < n; i++)
+        types[i] = first + i;
+    if (xc_get_pfn_type_batch(xch, domid, n, types))
+        err(1, "types of pages of domain %u", domid);
+}
+
+/* The pages of a batch which are wanted; NULL if there are none. */
+static const uint8_t *look(uint32_t domid, const xen_pfn_t *pfns, unsigned int n)
+{
+    int errors[BATCH];
+    const uint8_t *at = n ? xenforeignmemory_map(fmem, domid, PROT_READ, n, pfns, errors) : NULL;
+
+    if (n && !at)
+        err(1, "mapping pages of domain %u", domid);
+    for (unsigned int i = 0; i < n; i++)
+        if (errors[i])
+            errx(1, "domain %u: pfn %lx cannot be mapped: %s", domid, pfns[i], strerror(errors[i]));
+    return at;
+}
+
+static uint64_t different(uint32_t target, const xen_pfn_t *pfns, unsigned int n)
+{
+    const uint8_t *a = look(source, pfns, n), *b = look(target, pfns, n);
+    uint64_t wrong = 0;
+
+    for (unsigned int i = 0; i < n; i++)
+        if (memcmp(a + (size_t)i * PAGE, b + (size_t)i * PAGE, PAGE)) {
+            printf("move wrong: contents of %lx\n", pfns[i]);
+            wrong++;
+        }
+    if (n) {
+        xenforeignmemory_unmap(fmem, (void *)a, n);
+        xenforeignmemory_unmap(fmem, (void *)b, n);
+    }
+    return wrong;
+}
+
+/* Every pfn of both: what has not been left behind is the same. */
+static void compare(uint32_t target, const uint64_t *set, xen_pfn_t nr_pfns)
+{
+    uint64_t outstanding = 0, same = 0, wrong = 0, populated = 0, stale = 0, cleared[2];
+
+    if (xc_hvm_param_get(xch, source, HVM_PARAM_STORE_PFN, &cleared[0]) ||
+        xc_hvm_param_get(xch, source, HVM_PARAM_CONSOLE_PFN, &cleared[1]))
+        err(1, "HVM params");
+    for (uint64_t pfn = 0; pfn < nr_pfns; pfn += BATCH) {
+        xen_pfn_t from[BATCH], to[BATCH], there[BATCH];
+        unsigned int n = 0;
+        uint64_t differ;
+
+        types_of(source, pfn, BATCH, from);
+        types_of(target, pfn, BATCH, to);
+        for (unsigned int i = 0; i < BATCH; i++) {
+            uint64_t p = pfn + i;
+            bool left = p < set[1] && (set[3 + p / 64] >> (p % 64) & 1);
+
+            populated += !from[i];
+            if (left) {
+                outstanding++;
+                stale += !to[i];
+                wrong += !!from[i];
+                if (from[i])
+                    printf("move wrong: %" PRIx64 " is outstanding, but nothing is there\n", p);
+                continue;
+            }
+            if (from[i] != to[i]) {
+                printf("move wrong: %" PRIx64 " is of type %lx, and %lx there\n", p, from[i], to[i]);
+                wrong++;
+            } else if (!from[i] && p != cleared[0] && p != cleared[1]) {
+                there[n++] = p;
+            }
+        }
+        differ = different(target, there, n);
+        same += n - differ;
+        wrong += differ;
+    }
+    if (outstanding != set[2])
+        wrong++;
+    printf("move result populated=%" PRIu64 " outstanding=%" PRIu64 " stale=%" PRIu64 " same=%" PRIu64 " wrong=%" PRIu64
+           "\n", populated, outstanding, stale, same, wrong);
+}
+
+static uint32_t word(const uint8_t *at)
+{
+    uint32_t value;
+
+    memcpy(&value, at, sizeof(value));
+    return value;
+}
+
+static size_t record_len(const uint8_t *at)
+{
+    return 8 + ((word(at + 4) + 7) & ~7U);
+}
+
+enum broken { NO_SET, NO_BEGIN, TWO_BEGINS, TWICE, PAGES_AFTER, NEVER_THERE, TOO_MANY, TOO_FAR, CUT, BROKEN_KINDS };
+static const char *const broken_name[] = {"no-set",      "no-begin", "two-begins", "twice", "pages-after",
+                                          "never-there", "too-many", "too-far",    "cut"};
+
+static void put(int fd, const void *data, size_t len)
+{
+    if (write(fd, data, len) != (ssize_t)len)
+        err(1, "write");
+}
+
+static void put_run(int fd, uint32_t type, uint64_t pfn, uint64_t nr)
+{
+    const struct {
+        uint32_t rec_type, length, type, format;
+        uint64_t first, count, pfn, nr;
+    } rec = {0x14, 40, type, 0, pfn, nr, pfn, nr};
+
+    put(fd, &rec, sizeof(rec));
+}
+
+/* The good stream with one thing wrong. */
+static void break_stream(int out, const uint8_t *good, size_t len, enum broken kind)
+{
+    const uint8_t *pages = NULL;
+
+    put(out, good, 24 + 16);
+    for (size_t at = 40, n; at + 8 <= len; at += n) {
+        uint32_t type = word(good + at);
+
+        n = record_len(good + at);
+        if (type == 1 && !pages)
+            pages = good + at;
+        if (kind == NO_BEGIN && type == 0x13)
+            continue;
+        if (kind == CUT && type == 0x14) {
+            put(out, good + at, n - 8);
+            return;
+        }
+        if (type == 8) { /* TSC_INFO: after the last POSTCOPY_PFNS */
+            if (kind == NEVER_THERE)
+                put_run(out, 0xf, 0xff000, 1);
+            if (kind == TOO_MANY)
+                put_run(out, 0, 0x1000000, 0x1000000);
+            if (kind == TOO_FAR)
+                put_run(out, 0, 1ULL << 39, 1);
+        }
+        put(out, good + at, n);
+        if ((kind == TWO_BEGINS && type == 0x13) || (kind == TWICE && type == 0x14))
+            put(out, good + at, n);
+        if (kind == PAGES_AFTER && type == 0x14 && pages)
+            put(out, pages, record_len(pages));
+    }
+}
+
+static void try_broken(const xc_dominfo_t *like, const uint8_t *good, size_t len)
+{
+    for (enum broken kind = 0; kind < BROKEN_KINDS; kind++) {
+        int stream = memfd_create("stream", 0), set = memfd_create("set", MFD_ALLOW_SEALING);
+        uint32_t domid = new_domain(like);
+        int rc;
+
+        break_stream(stream, good, len, kind);
+        printf("trying %s\n", broken_name[kind]);
+        fflush(stdout);
+        rc = restore(domid, stream, kind == NO_SET ? 0 : set);
+        printf("broken %s rc=%d sealed=%d\n", broken_name[kind], rc, fcntl(set, F_GET_SEALS) != 0);
+        xc_domain_destroy(xch, domid);
+        close(stream);
+        close(set);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    xentoollog_logger *logger =
+        (xentoollog_logger *)xtl_createlogger_stdiostream(stdout, XTL_DETAIL, XTL_STDIOSTREAM_HIDE_PROGRESS);
+    struct save_callbacks callbacks = {.suspend = suspend, .precopy_policy = policy,
+                                       .switch_qemu_logdirty = qemu_logdirty};
+    int stream, from = memfd_create("from", MFD_ALLOW_SEALING), to = memfd_create("to", MFD_ALLOW_SEALING);
+    size_t len, from_len, to_len;
+    const uint8_t *from_set, *to_set, *good;
+    xc_dominfo_t info;
+    xen_pfn_t nr_pfns;
+    uint32_t target;
+    int rc;
+
+    if (argc < 4)
+        errx(2, "usage: movectl DOMID PASSES STREAM [COMMAND]");
+    source = (uint32_t)atoi(argv[1]);
+    passes = (unsigned int)atoi(argv[2]);
+    command = argc > 4 ? argv[4] : NULL;
+    xch = xc_interface_open(logger, logger, 0);
+    fmem = xenforeignmemory_open(logger, 0);
+    stream = open(argv[3], O_RDWR | O_CREAT | O_TRUNC, 0600);
+    if (!xch || !fmem || stream < 0 || from < 0 || to < 0)
+        err(1, "opening");
+    if (xc_domain_getinfo(xch, source, 1, &info) != 1 || info.domid != source)
+        errx(1, "no domain %u", source);
+
+    callbacks.postcopy_set_fd = from;
+    rc = xc_domain_save(xch, stream, source, XCFLAGS_LIVE, &callbacks, XC_STREAM_PLAIN, -1);
+    if (rc)
+        err(1, "xc_domain_save: %d", rc);
+    stopped_at = now_us() - stopped_at;
+    good = contents(stream, &len);
+    printf("move saved bytes=%zu questions=%u logdirty=%" PRIu64 " suspended=%d stop_us=%" PRIu64
+           "\n",
+           len, questions, logdirty_before_suspend, suspended, stopped_at);
+    fflush(stdout);
+
+    target = new_domain(&info);
+    rc = restore(target, stream, to);
+    if (rc)
+        err(1, "xc_domain_restore: %d", rc);
+    from_set = contents(from, &from_len);
+    to_set = contents(to, &to_len);
+    printf("move sets %s sealed=%x,%x\n", from_len == to_len && !memcmp(from_set, to_set, to_len) ? "equal" : "differ",
+           fcntl(from, F_GET_SEALS), fcntl(to, F_GET_SEALS));
+    if (xc_domain_nr_gpfns(xch, source, &nr_pfns) < 0)
+        err(1, "size of the domain");
+    compare(target, (const uint64_t *)(const void *)to_set, nr_pfns);
+    xc_domain_destroy(xch, target);
+    fflush(stdout);
+    if (!passes)
+        try_broken(&info, good, len);
+    printf("move done\n");
+    return 0;
+}
