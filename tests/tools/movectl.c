@@ -1,10 +1,10 @@
 /*
- * A domain's post-copy stream, made by xc_domain_save() and taken by xc_domain_restore() on the same host, so that
- * source and destination can be looked at side by side. No libxl, no pager: the destination never runs.
+ * A domain's post-copy stream, made by xc_domain_save() and taken by xc_domain_restore() on the same host, so
+ * that source and destination can be looked at side by side. No libxl, no pager: the destination never runs.
  *     movectl DOMID PASSES STREAM [COMMAND]
- * PASSES pre-copy passes; COMMAND is run (sh -c) after the first question of the policy that follows the last pass.
- * STREAM is where the stream is left. The domain stays suspended. Lines of the result begin with `move `; broken
- * streams made of the good one follow, a line `broken NAME rc=RC` each.
+ * PASSES pre-copy passes; COMMAND is run (sh -c) after the first question of the policy that follows the last
+ * pass. STREAM is where the stream is left. The domain stays suspended. Lines of the result begin with `move
+ * `; broken streams made of the good one follow, a line `broken NAME rc=RC` each.
  */
 #include <err.h>
 #include <errno.h>
@@ -27,7 +27,7 @@
 /* exported, not declared (as Debian's headers do) */
 int xc_get_pfn_type_batch(xc_interface *xch, uint32_t dom, unsigned int num, xen_pfn_t *arr);
 
-#define PAGE 4096U
+#define PAGE  4096U
 #define BATCH 1024U
 
 static xc_interface *xch;
@@ -121,13 +121,14 @@ static int restore(uint32_t domid, int stream, int set_fd)
 {
     struct restore_callbacks callbacks = {.postcopy_set_fd = set_fd};
     unsigned long store = 0, console = 0;
-    int store_port = xc_evtchn_alloc_unbound(xch, domid, 0), console_port = xc_evtchn_alloc_unbound(xch, domid, 0);
+    int store_port = xc_evtchn_alloc_unbound(xch, domid, 0),
+        console_port = xc_evtchn_alloc_unbound(xch, domid, 0);
 
     if (store_port < 0 || console_port < 0)
         err(1, "event channels");
     lseek(stream, 0, SEEK_SET);
-    return xc_domain_restore(xch, stream, domid, (unsigned int)store_port, &store, 0, (unsigned int)console_port,
-                             &console, 0, XC_STREAM_PLAIN, &callbacks, -1);
+    return xc_domain_restore(xch, stream, domid, (unsigned int)store_port, &store, 0,
+                             (unsigned int)console_port, &console, 0, XC_STREAM_PLAIN, &callbacks, -1);
 }
 
 static uint8_t *contents(int fd, size_t *len)
@@ -224,8 +225,9 @@ static void compare(uint32_t target, const uint64_t *set, xen_pfn_t nr_pfns)
     }
     if (outstanding != set[2])
         wrong++;
-    printf("move result populated=%" PRIu64 " outstanding=%" PRIu64 " stale=%" PRIu64 " same=%" PRIu64 " wrong=%" PRIu64
-           "\n", populated, outstanding, stale, same, wrong);
+    printf("move result populated=%" PRIu64 " outstanding=%" PRIu64 " stale=%" PRIu64 " same=%" PRIu64
+           " wrong=%" PRIu64 "\n",
+           populated, outstanding, stale, same, wrong);
 }
 
 static uint32_t word(const uint8_t *at)
@@ -241,7 +243,18 @@ static size_t record_len(const uint8_t *at)
     return 8 + ((word(at + 4) + 7) & ~7U);
 }
 
-enum broken { NO_SET, NO_BEGIN, TWO_BEGINS, TWICE, PAGES_AFTER, NEVER_THERE, TOO_MANY, TOO_FAR, CUT, BROKEN_KINDS };
+enum broken {
+    NO_SET,
+    NO_BEGIN,
+    TWO_BEGINS,
+    TWICE,
+    PAGES_AFTER,
+    NEVER_THERE,
+    TOO_MANY,
+    TOO_FAR,
+    CUT,
+    BROKEN_KINDS
+};
 static const char *const broken_name[] = {"no-set",      "no-begin", "two-begins", "twice", "pages-after",
                                           "never-there", "too-many", "too-far",    "cut"};
 
@@ -317,8 +330,8 @@ int main(int argc, char **argv)
 {
     xentoollog_logger *logger =
         (xentoollog_logger *)xtl_createlogger_stdiostream(stdout, XTL_DETAIL, XTL_STDIOSTREAM_HIDE_PROGRESS);
-    struct save_callbacks callbacks = {.suspend = suspend, .precopy_policy = policy,
-                                       .switch_qemu_logdirty = qemu_logdirty};
+    struct save_callbacks callbacks = {
+        .suspend = suspend, .precopy_policy = policy, .switch_qemu_logdirty = qemu_logdirty};
     int stream, from = memfd_create("from", MFD_ALLOW_SEALING), to = memfd_create("to", MFD_ALLOW_SEALING);
     size_t len, from_len, to_len;
     const uint8_t *from_set, *to_set, *good;
@@ -346,9 +359,8 @@ int main(int argc, char **argv)
         err(1, "xc_domain_save: %d", rc);
     stopped_at = now_us() - stopped_at;
     good = contents(stream, &len);
-    printf("move saved bytes=%zu questions=%u logdirty=%" PRIu64 " suspended=%d stop_us=%" PRIu64
-           "\n",
-           len, questions, logdirty_before_suspend, suspended, stopped_at);
+    printf("move saved bytes=%zu questions=%u logdirty=%" PRIu64 " suspended=%d stop_us=%" PRIu64 "\n", len,
+           questions, logdirty_before_suspend, suspended, stopped_at);
     fflush(stdout);
 
     target = new_domain(&info);
@@ -357,7 +369,8 @@ int main(int argc, char **argv)
         err(1, "xc_domain_restore: %d", rc);
     from_set = contents(from, &from_len);
     to_set = contents(to, &to_len);
-    printf("move sets %s sealed=%x,%x\n", from_len == to_len && !memcmp(from_set, to_set, to_len) ? "equal" : "differ",
+    printf("move sets %s sealed=%x,%x\n",
+           from_len == to_len && !memcmp(from_set, to_set, to_len) ? "equal" : "differ",
            fcntl(from, F_GET_SEALS), fcntl(to, F_GET_SEALS));
     if (xc_domain_nr_gpfns(xch, source, &nr_pfns) < 0)
         err(1, "size of the domain");

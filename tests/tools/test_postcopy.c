@@ -15,8 +15,8 @@
 #include "xg_sr_postcopy.h"
 #include "xg_sr_stream_format.h"
 
-#define NOTAB POSTCOPY_PFNS_TYPE_NOTAB
-#define RUNS POSTCOPY_PFNS_RUNS
+#define NOTAB  POSTCOPY_PFNS_TYPE_NOTAB
+#define RUNS   POSTCOPY_PFNS_RUNS
 #define BITMAP POSTCOPY_PFNS_BITMAP
 
 static int add_run(uint64_t pfn, uint64_t nr, void *data)
@@ -167,7 +167,7 @@ static const char *check_len(const struct record *rec, size_t len)
     return wrong;
 }
 
-#define BAD(len, ...) assert_non_null(check_len(&(struct record)__VA_ARGS__, len))
+#define BAD(len, ...)  assert_non_null(check_len(&(struct record)__VA_ARGS__, len))
 #define GOOD(len, ...) assert_null(check_len(&(struct record)__VA_ARGS__, len))
 
 static void test_malformed(void **state)
@@ -214,7 +214,8 @@ static void test_noise(void **state)
     srandom(2);
     for (unsigned int i = 0; i < 200000; i++) {
         size_t len = 24 + 8 * ((size_t)random() % 5) + (random() % 16 ? 0 : (size_t)random() % 8);
-        struct record rec = {.format = (uint32_t)random() % 3, .type = random() % 8 ? 0 : (uint32_t)random() % 16};
+        struct record rec = {.format = (uint32_t)random() % 3,
+                             .type = random() % 8 ? 0 : (uint32_t)random() % 16};
         struct postcopy_set set = {0};
         void *copy;
         uint32_t type;
