@@ -117,6 +117,7 @@ int cmd_receive(int argc, char **argv)
     if (rc)
         return rc;
     receive.domain = session.domain;
+    receive.name = session.name;
     receive.run_dir = session.run_dir;
     receive.session = session.session;
     receive.set_fd = session.set_fd;

@@ -61,6 +61,7 @@ int cmd_serve(int argc, char **argv)
     if (rc)
         return rc;
     serve.domain = session.domain;
+    serve.name = session.name;
     serve.run_dir = session.run_dir;
     serve.session = session.session;
     serve.set_fd = session.set_fd;

@@ -334,7 +334,7 @@ int receive_run(const struct receive_options *options)
     r->retry_ms = 10;
     r->run = (struct session_run){
         .role = "receive",
-        .domain = options->domain,
+        .domain = options->name ? options->name : options->domain,
         .run_dir = options->run_dir,
         .stats_file = options->stats_file,
         .session = options->session,

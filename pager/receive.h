@@ -23,6 +23,7 @@ enum receive_verify { VERIFY_NONE, VERIFY_HASH, VERIFY_FULL };
 
 struct receive_options {
     const char *domain;
+    const char *name; /* in reports; NULL: domain */
     const char *connect;
     /* Under xl migrate --postcopy: */
     const char *session; /* NULL: none of what follows */

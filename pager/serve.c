@@ -172,7 +172,7 @@ int serve_run(const struct serve_options *options)
         s->pending[i].fd = -1;
     s->run = (struct session_run){
         .role = "serve",
-        .domain = options->domain,
+        .domain = options->name ? options->name : options->domain,
         .run_dir = options->run_dir,
         .stats_file = options->stats_file,
         .session = options->session,

@@ -20,6 +20,7 @@
 
 struct serve_options {
     const char *domain;
+    const char *name;   /* in reports; NULL: domain */
     const char *listen; /* NULL: transport */
     /* Under xl migrate --postcopy: */
     const char *session;   /* NULL: none of what follows */

@@ -17,6 +17,7 @@
 
 const char session_options_help[] =
     "  --domain DOMAIN    name or number of the domain; also as last argument\n"
+    "  --name NAME        what to call it in reports and logs, whatever it is called on Xen now\n"
     "  --token-file FILE  the session's secret, the same on both hosts: 64 hex digits, mode 0600\n"
     "  --daemon           go into the background; returns when the session is ready\n"
     "  --pid-file FILE    write the pid there\n"
@@ -55,6 +56,9 @@ bool session_options_take(struct session_options *options, int option, const cha
     switch (option) {
     case OPT_DOMAIN:
         options->domain = argument;
+        return true;
+    case OPT_NAME:
+        options->name = argument;
         return true;
     case OPT_TOKEN_FILE:
         options->token_file = argument;
@@ -120,6 +124,8 @@ int session_options_finish(struct session_options *options, int argc, char **arg
         return session_options_usage(options, "which domain? (--domain)");
     if (strchr(options->domain, '/') || strlen(options->domain) > 64)
         return session_options_usage(options, "'%s' is no name of a domain", options->domain);
+    if (!options->name)
+        options->name = options->domain;
     if (!options->token_file)
         return session_options_usage(options, "which token? (--token-file)");
     if (options->session && !session_id_valid(options->session))
@@ -137,7 +143,7 @@ int session_options_finish(struct session_options *options, int argc, char **arg
     snprintf(options->daemon_name, sizeof(options->daemon_name), "%s-%s", options->command, options->domain);
     options->daemon.name = options->daemon_name;
     options->daemon.run_dir = options->run_dir;
-    snprintf(why, sizeof(why), "%s %s", options->command, options->domain);
+    snprintf(why, sizeof(why), "%s %s", options->command, options->name);
     log_set_name(why);
     if (options->debug)
         log_set_level(LOG_LEVEL_DEBUG);

@@ -12,6 +12,7 @@
 struct session_options {
     const char *command;
     const char *domain;
+    const char *name; /* what reports and logs call it; the domain as it was given unless told otherwise */
     const char *token_file;
     const char *stats_file;
     const char *run_dir;
@@ -28,6 +29,7 @@ struct session_options {
 
 enum {
     OPT_DOMAIN = 256,
+    OPT_NAME,
     OPT_TOKEN_FILE,
     OPT_STATS_FILE,
     OPT_RUN_DIR,
@@ -48,6 +50,7 @@ enum {
 /* clang-format off */
 #define SESSION_OPTIONS                                       \
     {"domain", required_argument, NULL, OPT_DOMAIN},          \
+    {"name", required_argument, NULL, OPT_NAME},              \
     {"token-file", required_argument, NULL, OPT_TOKEN_FILE},  \
     {"stats-file", required_argument, NULL, OPT_STATS_FILE},  \
     {"run-dir", required_argument, NULL, OPT_RUN_DIR},        \

@@ -14,7 +14,7 @@
 struct session_run {
     struct ev_loop *loop;
     const char *role;   /* "serve", "receive" */
-    const char *domain; /* as given on the command line */
+    const char *domain; /* its name, or as given on the command line */
     const char *run_dir;
     const char *stats_file; /* or NULL */
     const char *session;    /* the migration's id; NULL: started by hand, and nobody commits */

@@ -36,7 +36,7 @@ done
 """
 PAGER = """
 for d in $(xl list | awk 'NR > 1 { print $1 }'); do
-    echo "== $d"; timeout 5 xenpaging-pc status --json --domain "$d" 2>&1
+    echo "== $d"; timeout 5 xenpaging-pc status --json "$d" 2>&1
 done
 """
 

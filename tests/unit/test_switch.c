@@ -948,8 +948,8 @@ static void hook_starts_serve_and_receive(void **state)
     assert_int_equal(hook(m, both, "serve", TOKEN_TEXT), 2); /* no transport */
     snprintf(with, sizeof(with), "%s POSTCOPY_TRANSPORT='ssh -p 2222 b'", both);
     assert_int_equal(hook(m, with, "serve", TOKEN_TEXT), 0);
-    assert_true(
-        file_has(m, "args", "serve --detach --domain 7 --session " ID " --set-fd 9 --watch-pid 4711"));
+    assert_true(file_has(
+        m, "args", "serve --detach --domain 7 --name a b/c --session " ID " --set-fd 9 --watch-pid 4711"));
     assert_true(file_has(m, "args",
                          "--transport ssh -o BatchMode=yes -o ControlPath=none -o "
                          "ServerAliveInterval=5 -o ServerAliveCountMax=6 -p 2222 b --destroy"));
