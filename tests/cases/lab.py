@@ -58,7 +58,9 @@ class Lab:
     def run(self, verb, *args, check_status=True, **kwargs):
         result = subprocess.run([LAB, verb, *args], check=False, **kwargs)
         if check_status and result.returncode:
-            raise Failure(f"lab {verb} {' '.join(args)}: exit status {result.returncode}")
+            said = result.stderr or b""
+            said = said if isinstance(said, str) else said.decode(errors="replace")
+            raise Failure(f"lab {verb} {' '.join(args)}: exit status {result.returncode} {said[-500:]}")
         return result
 
     def sh(self, host, command, timeout=60, check_status=True):
@@ -74,6 +76,13 @@ class Lab:
         r = subprocess.run([LAB, "exec", host, "--timeout", str(timeout), "--", "sh", "-c", command],
                            capture_output=True, text=True, errors="replace", check=False)
         return r.returncode, r.stdout, r.stderr
+
+    def pid(self, host, pattern):
+        """Pid of the oldest process in dom0 whose command line matches, which may be about to start; write `[x]l` for
+        `xl`, or the shell that looks is found, too."""
+        return self.sh(host, f"for i in $(seq 100); do for p in $(ls /proc | grep '^[0-9]' | sort -n); do "
+                       f"tr '\\0' ' ' </proc/$p/cmdline | grep -q '{pattern}' && echo $p && exit; done 2>/dev/null; "
+                       f"usleep 100000; done; echo 'no process like {pattern}' >&2; exit 1").strip()
 
     def background(self, host, command):
         """A command in dom0 that runs beside the test; the caller waits for it."""

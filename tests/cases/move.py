@@ -103,8 +103,10 @@ class Move:
             raise Failure(f"{host}: state {state} did not come: {out} {err}")
         return json.loads(out)
 
-    def status(self, host=None):
-        return json.loads(self.lab.sh(host or self.dst, f"xenpaging-pc status --json {shlex.quote(self.name)}"))
+    def status(self, host=None, role="receive"):
+        """The latest session of a role, live or ended, that a host has had of this guest."""
+        out = self.lab.sh(host or self.dst, f"xenpaging-pc status --json --role {role} {shlex.quote(self.name)}")
+        return max((json.loads(line) for line in out.splitlines()), key=lambda report: report["started_at"])
 
     def wait_waiting(self, timeout=60):
         """Until a vcpu of the guest waits for a page; returns the status then."""
@@ -126,7 +128,7 @@ class Move:
             host, f"xenpaging-pc status --json --wait ended --role {role} --timeout {timeout} "
             f"{shlex.quote(self.name)} >/dev/null && cat /run/move/{role}.json", timeout + 10)
         if code:
-            raise Failure(f"{role} on {host} did not end within {timeout} s: {err} {json.dumps(self.status(host))}")
+            raise Failure(f"{role} on {host} did not end within {timeout} s: {err} {json.dumps(self.status(host, role))}")
         return json.loads(out)
 
     def wait_completed(self, timeout=300):
