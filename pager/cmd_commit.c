@@ -282,5 +282,7 @@ int cmd_abort(int argc, char **argv)
         rc = abort_role(&w, "serve", serve_pids, serve_files);
     if (rc == EXIT_DONE && (!role || strcmp(role, "receive") == 0))
         rc = abort_role(&w, "receive", receive_pids, receive_files);
+    if (rc == EXIT_DONE)
+        session_sweep(w.of.run_dir);
     return rc;
 }

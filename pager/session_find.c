@@ -86,7 +86,10 @@ static bool open_live(const char *path, struct session_found *f)
     if (fd < 0)
         return false;
     if (connect(fd, (struct sockaddr *)&addr, sizeof(addr))) {
+        int saved = errno;
+
         close(fd);
+        errno = saved;
         return false;
     }
     f->fd = fd;
@@ -136,4 +139,23 @@ unsigned int session_find(const struct session_query *q, bool (*visit)(struct se
     if (dir)
         closedir(dir);
     return n;
+}
+
+void session_sweep(const char *run_dir)
+{
+    DIR *dir = opendir(run_dir);
+    struct dirent *entry;
+
+    while (dir && (entry = readdir(dir))) {
+        struct session_found f = {.fd = -1};
+        char path[4096];
+
+        snprintf(path, sizeof(path), "%s/%s", run_dir, entry->d_name);
+        errno = 0;
+        if (ends_with(entry->d_name, ".sock") && !open_live(path, &f) && errno == ECONNREFUSED)
+            unlink(path);
+        session_found_release(&f);
+    }
+    if (dir)
+        closedir(dir);
 }

@@ -41,4 +41,7 @@ bool session_found_has_next(const struct session_found *found);
 
 void session_found_release(struct session_found *found);
 
+/* Remove the sockets of killed processes. */
+void session_sweep(const char *run_dir);
+
 #endif

@@ -10,6 +10,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+/* Ends the name of a socket that does not listen yet. */
+#define BORN ".new"
+
 static void drop_client(struct status_client *c)
 {
     ev_io_stop(c->server->loop, &c->io);
@@ -147,6 +150,7 @@ int status_server_start(struct status_server *server, struct ev_loop *loop, cons
                         void *data)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    const size_t length = strlen(path);
     mode_t mask;
     int rc;
 
@@ -157,24 +161,26 @@ int status_server_start(struct status_server *server, struct ev_loop *loop, cons
     server->render = render;
     server->command = command;
     server->data = data;
-    if (strlen(path) >= sizeof(addr.sun_path)) {
+    if (length + sizeof(BORN) > sizeof(addr.sun_path)) {
         errno = ENAMETOOLONG;
         return -1;
     }
-    memcpy(addr.sun_path, path, strlen(path) + 1);
-    memcpy(server->path, path, strlen(path) + 1);
+    memcpy(addr.sun_path, path, length + 1);
+    memcpy(server->path, path, length + 1);
     if (answers(&addr)) {
         errno = EADDRINUSE;
         return -1;
     }
-    unlink(path);
+    /* Under its name it answers from the first moment on: one that does not is what a killed process left. */
+    memcpy(addr.sun_path + length, BORN, sizeof(BORN));
+    unlink(addr.sun_path);
     server->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (server->fd < 0)
         return -1;
     mask = umask(0177);
     rc = bind(server->fd, (struct sockaddr *)&addr, sizeof(addr));
     umask(mask);
-    if (rc || listen(server->fd, STATUS_CLIENTS)) {
+    if (rc || listen(server->fd, STATUS_CLIENTS) || rename(addr.sun_path, path)) {
         rc = errno;
         close(server->fd);
         server->fd = -1;
