@@ -31,11 +31,8 @@ int serve_switch(struct server *s, struct wire_fault *fault)
         rc = serve_scan_start(s);
     if (rc)
         return not_ready(fault, strerror(-rc));
-    /* Nobody lets it run under us by accident. */
-    rc = s->be->ops->pause(s->be);
-    if (rc)
-        return not_ready(fault, strerror(-rc));
-    s->our_pause = true;
+    /* No pause of ours: it is suspended, and libxl does not resume what a session owns. A pause would outlive
+     * us if we were killed, and the guest that xl then resumes would not run. */
     s->nr_gfns = s->set.map.nr;
     log_info("%llu pages are outstanding", (unsigned long long)s->set.count);
     return 0;

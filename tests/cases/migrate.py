@@ -3,6 +3,7 @@
 Both ends' lines are stamped as they come, by this machine's clock: what a phase took is the time between two of them.
 """
 
+import json
 import os
 import re
 import shlex
@@ -155,6 +156,16 @@ class Migration(Move):
 
     def answer_text(self):
         return "\n".join(line for _, line in self.hosts.answers[self.dst].lines[self.first_answer:])
+
+    def wait_ended(self, role, timeout=300):
+        """Waits until a role has ended, well or not; returns its last words."""
+        host = {"serve": self.src, "receive": self.dst}[role]
+        code, out, err = self.lab.status(
+            host, f"xenpaging-pc status --json --wait ended --role {role} --timeout {timeout} "
+            f"{shlex.quote(self.name)}", timeout + 10)
+        if code:
+            raise Failure(f"{role} on {host} did not end within {timeout} s: {out} {err}")
+        return json.loads(out)
 
     # -- what must hold after a failure
 
