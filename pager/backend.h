@@ -66,7 +66,9 @@ struct backend_ops {
      */
     int (*claim)(struct backend *be, uint64_t pages);
     /* Remove what the toolstack wrote about the session (xenstore: /local/domain/DOMID/postcopy). */
-    void (*forget)(struct backend *be);
+    void (*forget)(struct backend *be, const char *session);
+    /* Does xenstore still say that the session owns the domain? */
+    bool (*owned)(struct backend *be, const char *session);
 
     /* Attach to the paging ring; why gets a sentence on failure. */
     int (*attach)(struct backend *be, char *why, size_t why_size);

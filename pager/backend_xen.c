@@ -140,12 +140,40 @@ static int be_claim(struct backend *be, uint64_t pages)
     return last_error(xc_domain_claim_pages(x->xch, be->domid, pages));
 }
 
-static void be_forget(struct backend *be)
+static bool session_in(struct backend *be, xs_transaction_t t, const char *session)
 {
     char path[64];
+    char *there;
+    bool same;
+
+    snprintf(path, sizeof(path), "/local/domain/%u/postcopy/session", be->domid);
+    there = xs_read(xen_of(be)->xsh, t, path, NULL);
+    same = there && strcmp(there, session) == 0;
+    free(there);
+    return same;
+}
+
+static bool be_owned(struct backend *be, const char *session)
+{
+    return session_in(be, XBT_NULL, session);
+}
+
+static void be_forget(struct backend *be, const char *session)
+{
+    struct xs_handle *xsh = xen_of(be)->xsh;
+    char path[64];
+    xs_transaction_t t;
 
     snprintf(path, sizeof(path), "/local/domain/%u/postcopy", be->domid);
-    xs_rm(xen_of(be)->xsh, XBT_NULL, path);
+    do {
+        t = xs_transaction_start(xsh);
+        /* Another session may have the domain by now. */
+        if (t == XBT_NULL || !session_in(be, t, session) || !xs_rm(xsh, t, path)) {
+            if (t != XBT_NULL)
+                xs_transaction_end(xsh, t, true);
+            return;
+        }
+    } while (!xs_transaction_end(xsh, t, false) && errno == EAGAIN);
 }
 
 static int be_attach(struct backend *be, char *why, size_t why_size)
@@ -332,6 +360,7 @@ static const struct backend_ops xen_ops = {
     .populate = be_populate,
     .claim = be_claim,
     .forget = be_forget,
+    .owned = be_owned,
     .attach = be_attach,
     .detach = be_detach,
     .abandon = be_abandon,

@@ -95,15 +95,25 @@ static int options(int argc, char **argv, const char *help, struct word *w)
     return 0;
 }
 
-/* Send the word. 0, or -1 when the session is gone. */
-static int say(struct session_found *live, const char *name)
+/* Send the word; the answer may take that many seconds, 0: as long as it takes. 0, or -1 when the session is
+ * gone. */
+static int say(struct session_found *live, const char *name, int patience_s)
 {
     char line[32];
     int n = snprintf(line, sizeof(line), "%s\n", name);
-    struct timeval patience = {ANSWER_MS / 1000, 0};
+    struct timeval patience = {patience_s, 0};
 
     setsockopt(live->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
     return send(live->fd, line, (size_t)n, MSG_NOSIGNAL) == n ? 0 : -1;
+}
+
+static bool has_committed(struct session_found *f, void *data)
+{
+    bool *noted = data;
+
+    if (f->fd < 0 && json_is_true(json_object_get(f->report, "committed")))
+        *noted = true;
+    return false;
 }
 
 static const char *refusal(const struct session_found *live)
@@ -131,10 +141,18 @@ int cmd_commit(int argc, char **argv)
     rc = EXIT_FAILED;
     if (json_is_true(json_object_get(live.report, "committed"))) {
         rc = EXIT_DONE;
-    } else if (say(&live, "commit") == 0) {
+    } else if (say(&live, "commit", 0) == 0) {
         while (rc == EXIT_FAILED && session_found_next(&live) && !refusal(&live))
             if (json_is_true(json_object_get(live.report, "committed")))
                 rc = EXIT_DONE;
+    }
+    if (rc && !refusal(&live)) {
+        bool noted = false;
+
+        /* It took note, and has come to its end since. */
+        session_find(&w.of, has_committed, &noted);
+        if (noted)
+            rc = EXIT_DONE;
     }
     if (rc)
         fprintf(stderr, "xenpaging-pc commit: %s\n",
@@ -152,7 +170,7 @@ static int end_live(const struct word *w)
     session_find(&w->of, take_live, &live);
     if (live.fd < 0)
         return EXIT_DONE;
-    if (say(&live, "abort") == 0) {
+    if (say(&live, "abort", ANSWER_MS / 1000) == 0) {
         errno = 0;
         while (session_found_next(&live) && !refusal(&live))
             ;
@@ -244,6 +262,7 @@ static bool remove_last_words(struct session_found *f, void *data)
 
 static int abort_role(struct word *w, const char *role, const char *const *pids, const char *const *files)
 {
+    bool ran = false;
     int rc;
 
     w->of.role = role;
@@ -252,6 +271,12 @@ static int abort_role(struct word *w, const char *role, const char *const *pids,
         rc = end_by_pid(w, pids[i]);
     if (rc)
         return rc;
+    if (strcmp(role, "receive") == 0)
+        session_find(&w->of, has_committed, &ran);
+    if (ran) {
+        fprintf(stderr, "xenpaging-pc abort: the guest runs here; to give it up, destroy it\n");
+        return EXIT_FAILED;
+    }
     for (size_t i = 0; files[i]; i++)
         remove_file(w, files[i]);
     for (size_t i = 0; pids[i]; i++)

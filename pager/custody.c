@@ -68,6 +68,9 @@ static void look(struct custody *c)
         return;
     if (!now.exists || now.dying || memcmp(now.uuid, c->run->uuid, sizeof(now.uuid)) != 0)
         over(c, NULL);
+    /* Someone has taken it back: a later suspend is none of ours. */
+    else if (c->source && !c->be->ops->owned(c->be, c->run->session))
+        over(c, NULL);
     else if (!c->source || (now.shutdown && now.shutdown_reason == BACKEND_SUSPENDED))
         run_xl(c);
     else if (now.shutdown)
@@ -106,8 +109,11 @@ static void on_timer(struct ev_loop *loop, ev_timer *w, int events)
 
 static void on_signal(struct ev_loop *loop, ev_signal *w, int events)
 {
-    (void)w;
+    struct custody *c = w->data;
+
     (void)events;
+    if (c->child.pid && !c->child.ended)
+        return; /* what it has begun it ends: its output comes to us */
     ev_break(loop, EVBREAK_ALL);
 }
 
@@ -124,7 +130,7 @@ void custody_keep(struct session_run *run, struct backend *be, int pidfd, const 
     ev_timer_init(&c.timer, on_timer, SUSPEND_S, 0.);
     ev_signal_init(&c.on_term, on_signal, SIGTERM);
     ev_signal_init(&c.on_int, on_signal, SIGINT);
-    c.pid_io.data = c.life_io.data = c.timer.data = &c;
+    c.pid_io.data = c.life_io.data = c.timer.data = c.on_term.data = c.on_int.data = &c;
     ev_io_start(run->loop, &c.pid_io);
     ev_io_start(run->loop, &c.life_io);
     ev_signal_start(run->loop, &c.on_term);

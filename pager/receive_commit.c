@@ -68,8 +68,14 @@ const char *receive_command(void *data, const char *word)
 
     if (!r->run.session)
         return "this session was started by hand";
-    if (session_final(r->run.state))
+    if (session_final(r->run.state)) {
+        /* In the same turn as its own failure: xl sees to the domain. */
+        if (strcmp(word, "abort") == 0 && r->run.state == SESSION_FAILED && !r->run.committed) {
+            r->aborted = true;
+            return NULL;
+        }
         return "the session has ended";
+    }
     if (strcmp(word, "commit") == 0)
         return commit(r);
     if (strcmp(word, "abort") != 0)
@@ -97,7 +103,7 @@ void receive_custody(struct receiver *r)
     if (!r->run.session)
         return;
     remove_files(r);
-    r->be->ops->forget(r->be);
+    r->be->ops->forget(r->be, r->run.session);
     if (!r->run.committed && r->run.state == SESSION_FAILED && !r->aborted && r->pidfd >= 0) {
         ev_io_stop(r->run.loop, &r->pid_io);
         custody_keep(&r->run, r->be, r->pidfd, r->options->xl, false);

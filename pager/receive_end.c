@@ -219,7 +219,7 @@ void receive_give_up(struct receiver *r, int exit_status, const char *fmt, ...)
         log_error("%llu pages of domain %u were evicted already: it stays paused and can only be destroyed "
                   "(xl destroy %u)",
                   (unsigned long long)r->pages.counts.set, r->be->domid, r->be->domid);
-    } else if (r->our_pause) {
+    } else if (r->our_pause && !session_run_undecided(&r->run)) {
         r->our_pause = false;
         r->be->ops->unpause(r->be);
     }

@@ -138,6 +138,11 @@ void receive_feeder_lost(struct receiver *r, uint32_t code, uint32_t who, const 
         receive_check_complete(r);
         break;
     case SESSION_DRAIN:
+        /* A channel that is lost does not matter any more; a source that takes its guest back does. */
+        if (who == FAILED_PEER && session_run_undecided(&r->run)) {
+            receive_give_up(r, EXIT_FAILED, "%s, before commit", reason);
+            break;
+        }
         log_warning("%s; every page is here, but serve has not acknowledged it", reason);
         r->run.exit_status = EXIT_UNACKED;
         receive_leave(r);

@@ -111,9 +111,10 @@ static void release(struct server *s)
     if (s->be && s->our_pause)
         s->be->ops->unpause(s->be);
     s->our_pause = false;
-    /* Where only this host has pages that the guest may miss, it stays marked. */
-    if (s->be && s->run.session && (!s->run.committed || s->run.state == SESSION_COMPLETED || s->aborted))
-        s->be->ops->forget(s->be);
+    /* Where the guest may run elsewhere, or we may yet resume it, it stays marked: nobody else does then.
+     * When it is destroyed that goes with it. */
+    if (s->be && s->run.session && !s->custody && (!s->run.committed || s->aborted))
+        s->be->ops->forget(s->be, s->run.session);
 }
 
 static int session(struct server *s)
@@ -138,8 +139,11 @@ static int session(struct server *s)
         ev_run(s->run.loop, 0);
     }
     session_run_finish(&s->run);
+    s->custody = serve_wants_custody(s);
     release(s);
-    serve_custody(s);
+    if (s->custody)
+        serve_custody(s);
+    s->custody = false;
     return s->run.exit_status;
 }
 

@@ -63,6 +63,7 @@ struct server {
     struct backend *be;
     struct backend_domain domain;
     bool our_pause;
+    bool custody; /* we may resume the domain yet: it stays marked as ours */
 
     struct set_file set; /* with a set file */
     bool scanned;
@@ -151,6 +152,7 @@ const char *serve_command(void *data, const char *word);
 void serve_delivered(struct server *s);
 /* The guest has ended at the destination, after it ran there or (ran false) perhaps before. */
 void serve_gone(struct server *s, bool ran);
+bool serve_wants_custody(const struct server *s);
 void serve_custody(struct server *s);
 
 /* serve_frames.c */

@@ -147,8 +147,14 @@ const char *serve_command(void *data, const char *word)
 
     if (!s->run.session)
         return "this session was started by hand";
-    if (session_final(s->run.state))
+    if (session_final(s->run.state)) {
+        /* In the same turn as its own failure: xl sees to the domain. */
+        if (strcmp(word, "abort") == 0 && s->run.state == SESSION_FAILED) {
+            s->aborted = true;
+            return NULL;
+        }
         return "the session has ended";
+    }
     if (strcmp(word, "commit") == 0)
         return commit(s);
     if (strcmp(word, "abort") == 0)
@@ -156,10 +162,13 @@ const char *serve_command(void *data, const char *word)
     return "no such word: commit, abort";
 }
 
+bool serve_wants_custody(const struct server *s)
+{
+    return session_run_undecided(&s->run) && s->run.state == SESSION_FAILED && !s->aborted && s->pidfd >= 0;
+}
+
 void serve_custody(struct server *s)
 {
-    if (session_run_undecided(&s->run) && s->run.state == SESSION_FAILED && !s->aborted && s->pidfd >= 0) {
-        ev_io_stop(s->run.loop, &s->pid_io);
-        custody_keep(&s->run, s->be, s->pidfd, s->options->xl, true);
-    }
+    ev_io_stop(s->run.loop, &s->pid_io);
+    custody_keep(&s->run, s->be, s->pidfd, s->options->xl, true);
 }

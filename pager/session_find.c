@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #define REPORT_SIZE 4096u
+#define PATIENCE_S  20
 
 static bool matches(const struct session_query *q, const json_t *report)
 {
@@ -76,6 +77,7 @@ bool session_found_next(struct session_found *f)
 
 static bool open_live(const char *path, struct session_found *f)
 {
+    const struct timeval patience = {PATIENCE_S, 0};
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     int fd;
 
@@ -85,6 +87,9 @@ static bool open_live(const char *path, struct session_found *f)
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return false;
+    /* One daemon that hangs must not hold up who looks for another. */
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
     if (connect(fd, (struct sockaddr *)&addr, sizeof(addr))) {
         int saved = errno;
 
@@ -124,6 +129,8 @@ unsigned int session_find(const struct session_query *q, bool (*visit)(struct se
         struct session_found f = {.fd = -1};
         char path[4096];
 
+        if (q->role && strncmp(entry->d_name, q->role, strlen(q->role)) != 0)
+            continue;
         snprintf(path, sizeof(path), "%s/%s", q->run_dir, entry->d_name);
         if (ends_with(entry->d_name, ".sock"))
             open_live(path, &f);

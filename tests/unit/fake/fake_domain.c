@@ -340,8 +340,15 @@ static int be_claim(struct backend *be, uint64_t pages)
     return 0;
 }
 
-static void be_forget(struct backend *be)
+static bool be_owned(struct backend *be, const char *session)
 {
+    (void)be, (void)session;
+    return true;
+}
+
+static void be_forget(struct backend *be, const char *session)
+{
+    (void)session;
     of(be)->results->forgotten++;
 }
 
@@ -584,6 +591,7 @@ static const struct backend_ops fake_ops = {
     .populate = be_populate,
     .claim = be_claim,
     .forget = be_forget,
+    .owned = be_owned,
     .attach = be_attach,
     .detach = be_detach,
     .abandon = be_abandon,
