@@ -37,7 +37,7 @@ demo: images ## move a live guest between two Xen hosts post-copy and print what
 test: images lint sanitize ## every test that CI runs; ends with `N passed, N failed`
 	@tests/run test
 
-test-long: images ## soaks and everything beyond 30 minutes
+test-long: images ## soaks and everything beyond 30 minutes; latest result in tests/results/
 	@tests/run test-long
 
 lint: setup ## clang-format, cppcheck, shellcheck, and the suite's declared seconds
