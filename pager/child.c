@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "oom.h"
 
 #define TERMINATE_MS 1000
 
@@ -96,6 +97,7 @@ static void become(const char *const *argv, int link, int pipe_fd)
         dup2(fcntl(link, F_GETFL) & O_ACCMODE ? link : pipe_fd, STDOUT_FILENO) < 0)
         _exit(127);
     close_range(STDERR_FILENO + 1, ~0u, 0);
+    oom_unprotect();
     execvp(argv[0], (char *const *)argv);
     dprintf(STDERR_FILENO, "cannot run %s: %s\n", argv[0], strerror(errno));
     _exit(127);

@@ -24,8 +24,8 @@ struct child {
 
 /*
  * Start argv (found in PATH) in a session of its own, with nothing of ours but stdin and stdout on link and
- * stderr on a pipe to the log; link -1: stdin is /dev/null, and stdout goes to the log, too. The loop is the
- * default one. 0, or -errno.
+ * stderr on a pipe to the log; link -1: stdin is /dev/null, and stdout goes to the log, too. It may be killed
+ * for memory, whatever we are protected from. The loop is the default one. 0, or -errno.
  */
 int child_start(struct child *c, struct ev_loop *loop, const char *name, const char *const *argv, int link,
                 void (*done)(void *data), void *data);

@@ -1,7 +1,6 @@
 #include "receive.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,6 +14,7 @@
 #include "exit_status.h"
 #include "feeder.h"
 #include "log.h"
+#include "oom.h"
 #include "wire/bytes.h"
 #include "wire/wire.h"
 
@@ -153,15 +153,10 @@ static void watch_all(struct receiver *r)
 }
 
 /* A pager that is swapped out or killed for memory stops its guest. Both are best effort: tests run without
- * the right. */
+ * the right. After the fork of the feeder, which is to be neither. */
 static void stay_in_memory(void)
 {
-    int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-
-    if (fd < 0 || write(fd, "-1000", 5) != 5)
-        log_debug("oom_score_adj: %s", strerror(errno));
-    if (fd >= 0)
-        close(fd);
+    oom_protect();
     if (mlockall(MCL_CURRENT | MCL_FUTURE))
         log_warning("mlockall: %s: this pager may be paged out itself", strerror(errno));
 }

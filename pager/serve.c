@@ -8,6 +8,7 @@
 
 #include "exit_status.h"
 #include "log.h"
+#include "oom.h"
 
 static void on_life(struct ev_loop *loop, ev_io *w, int events)
 {
@@ -187,6 +188,7 @@ int serve_run(const struct serve_options *options)
         .exit_status = EXIT_FAILED,
         .loop = ev_default_loop(EVFLAG_AUTO),
     };
+    oom_protect();
     s->be = options->open(options->domain, why, sizeof(why));
     if (!s->be)
         log_error("%s", why);

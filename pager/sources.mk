@@ -2,7 +2,7 @@
 PAGER_CORE := core/gfn_bitmap.c core/latency.c core/pagein.c core/push_order.c core/run_hash.c core/session.c
 PAGER_WIRE := wire/decode.c wire/encode.c wire/frame_reader.c wire/judge.c wire/rules.c
 PAGER_SESSION := child.c custody.c daemon.c log.c net.c pool.c relay.c run_dir.c session_find.c session_run.c \
-	set_file.c status_server.c token.c join.c
+	set_file.c status_server.c token.c join.c oom.c
 PAGER_FEEDER := feeder.c feeder_frames.c feeder_orders.c feeder_sandbox.c
 PAGER_RECEIVE := receive.c receive_commit.c receive_end.c receive_link.c receive_mark.c receive_pages.c \
 	receive_report.c receive_set.c receive_verify.c
