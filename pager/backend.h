@@ -21,7 +21,8 @@ struct backend_domain {
     bool exists;
     bool dying;
     bool shutdown; /* powered off, suspended or crashed, but still there */
-    bool paused;
+    bool paused;   /* by the toolstack, or by us */
+    bool ran;      /* some vcpu has had the CPU since it was built */
     bool hvm;
     bool hap;
     unsigned int shutdown_reason; /* SHUTDOWN_* of Xen */

@@ -8,7 +8,15 @@
 #include "receive.h"
 #include "session_options.h"
 
-enum { OPT_CONNECT = OPT_OWN, OPT_EVICT, OPT_VERIFY, OPT_PUSH, OPT_POOL_PAGES, OPT_FEEDER_UID };
+enum {
+    OPT_CONNECT = OPT_OWN,
+    OPT_EVICT,
+    OPT_VERIFY,
+    OPT_PUSH,
+    OPT_POOL_PAGES,
+    OPT_FEEDER_UID,
+    OPT_LEAVE_PAUSED
+};
 
 /* 1 MiB under way: what a default socket buffer held in 2017. Every one of them is installed before a faulted
  * page. */
@@ -30,7 +38,10 @@ static const char help[] =
     "  --verify           check a hash of each page before it is installed\n"
     "  --verify=full      bring everything while the guest is paused, then compare every page of both hosts\n"
     "  --pool-pages N     pages that may be on their way at a time (16 to 65536, default 256)\n"
-    "  --feeder-uid N     user that the process which talks to the network becomes (default 65534)\n";
+    "  --feeder-uid N     user that the process which talks to the network becomes (default 65534)\n"
+    "  --leave-paused     with --watch-pid: do not unpause the domain if that process ends after commit and "
+    "has "
+    "not\n";
 
 static int number(const char *text, unsigned long min, unsigned long max, uint32_t *value)
 {
@@ -79,6 +90,9 @@ static int take(struct receive_options *receive, const struct session_options *s
                 session, "--feeder-uid takes the number of a user that is not root, not '%s'", argument);
         receive->feeder_uid = value;
         return 0;
+    case OPT_LEAVE_PAUSED:
+        receive->leave_paused = true;
+        return 0;
     default:
         return session_options_usage(session, "see");
     }
@@ -92,6 +106,7 @@ int cmd_receive(int argc, char **argv)
                                           {"push", required_argument, NULL, OPT_PUSH},
                                           {"pool-pages", required_argument, NULL, OPT_POOL_PAGES},
                                           {"feeder-uid", required_argument, NULL, OPT_FEEDER_UID},
+                                          {"leave-paused", no_argument, NULL, OPT_LEAVE_PAUSED},
                                           SESSION_OPTIONS,
                                           {0}};
     struct receive_options receive = {

@@ -12,8 +12,9 @@ enum {
     EXIT_MISSING = 6, /* failed after the guest could run: pages are missing at the destination */
     EXIT_WRONG = 7,   /* verification found a wrong page */
     /* 9: no such session (status, commit) */
-    EXIT_LEFT_OVER = 10, /* serve: the guest has moved, but its domain here could not be destroyed */
-    EXIT_UNACKED = 8,    /* receive: every page is there, but serve did not acknowledge */
+    EXIT_LEFT_OVER = 10,   /* serve: the guest has moved, but its domain here could not be destroyed */
+    EXIT_UNACKED = 8,      /* receive: every page is there, but serve did not acknowledge */
+    EXIT_HANDED_BACK = 11, /* serve: the destination has destroyed its copy and never started it */
 };
 
 #endif

@@ -118,6 +118,9 @@ static void execute(struct feeder *f, struct gather *g, const struct pool_descri
         break;
     case ORDER_GONE:
         f->out_end += wire_put_words(feeder_out(f), WIRE_GONE, (uint32_t)order->value[0], 0);
+        f->closing = !order->value[1];
+        break;
+    case ORDER_LEAVE:
         f->closing = true;
         break;
     case ORDER_ERROR:

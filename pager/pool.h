@@ -28,8 +28,9 @@ enum pool_order {
     ORDER_SLOT,      /* slot is the feeder's again */
     ORDER_VERIFY,    /* no values */
     ORDER_COMPLETE,  /* the six counts of COMPLETE */
-    ORDER_GONE,      /* reason; then exit */
+    ORDER_GONE,      /* reason; then exit, unless the second value says that more is to come */
     ORDER_ERROR,     /* code; then exit */
+    ORDER_LEAVE,     /* exit: nothing more is to come */
 };
 
 /* Feeder to pager. */

@@ -19,6 +19,7 @@
 #include "wire/wire.h"
 
 #define DIAL_TIMEOUT_MS 30000
+#define XL_MS           20000 /* what it has begun it ends */
 
 static void on_ring(struct ev_loop *loop, ev_io *w, int events)
 {
@@ -280,17 +281,15 @@ static void end_feeder(struct receiver *r)
     r->feeder = 0;
 }
 
-/* Of what the session held, all but the domain itself. */
+/* Of what the session held, all but the domain itself and the feeder, who may have something to say yet. */
 static void release(struct receiver *r)
 {
-    end_feeder(r);
     if (!r->be)
         return;
     receive_unclaim(r);
     ev_io_stop(r->run.loop, &r->ring_io);
     ev_io_stop(r->run.loop, &r->reports_io);
     ev_io_stop(r->run.loop, &r->life_io);
-    ev_child_stop(r->run.loop, &r->child);
     ev_idle_stop(r->run.loop, &r->idle);
     ev_timer_stop(r->run.loop, &r->retry);
     ev_timer_stop(r->run.loop, &r->leave);
@@ -299,6 +298,10 @@ static void release(struct receiver *r)
 static void clean_up(struct receiver *r)
 {
     release(r);
+    if (r->be)
+        ev_child_stop(r->run.loop, &r->child);
+    end_feeder(r);
+    child_end(&r->xl, XL_MS);
     if (r->be)
         r->be->ops->close(r->be);
     if (r->pidfd >= 0)

@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include "backend.h"
+#include "child.h"
 #include "core/gfn_bitmap.h"
 #include "core/pagein.h"
 #include "core/run_hash.h"
@@ -29,6 +30,7 @@ struct receive_options {
     const char *session; /* NULL: none of what follows */
     int set_fd;          /* the set file: exactly these pages are made absent */
     pid_t watch_pid;     /* whoever moves the domain; 0: nobody */
+    bool leave_paused;   /* committed or not, nobody but the user unpauses it */
     bool detach;         /* ready when it shows itself */
     const char *xl;
     const char *run_dir;
@@ -64,6 +66,7 @@ struct receiver {
     bool feeder_reaped;
     bool feeder_told_why;
     bool last_order;  /* GONE or ERROR was sent: the feeder ends by itself */
+    bool more_to_say; /* GONE was, and that the domain is destroyed may follow */
     bool peer_active; /* serve has acknowledged the set and is still there */
     uint64_t features;
 
@@ -89,6 +92,7 @@ struct receiver {
     bool aborted;
     int pidfd;
     ev_io pid_io;
+    struct child xl; /* xl unpause */
 
     struct pagein pages;
     struct gfn_bitmap unsent; /* gfns whose ORDER_ASK did not fit into the ring of orders */
@@ -175,6 +179,12 @@ int receive_commit_watch(struct receiver *r);
 const char *receive_command(void *data, const char *word);
 /* Every page is here and the ring is left: the end, or waiting for commit. */
 void receive_whole(struct receiver *r);
+/* Say on the wire that the guest is given up before it ran. */
+void receive_say_given_up(struct receiver *r);
+/* The domain is gone, and never ran: the last thing there is to say. */
+void receive_hand_back(struct receiver *r);
+/* After the session: what xl has begun with the domain is brought to its end, also if xl is not there any
+ * more. */
 void receive_custody(struct receiver *r);
 
 /* receive_report.c */

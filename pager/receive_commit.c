@@ -9,6 +9,34 @@
 #include "log.h"
 #include "receive.h"
 #include "session_id.h"
+#include "wire/wire.h"
+
+static void on_unpaused(void *data)
+{
+    struct receiver *r = data;
+    char how[256];
+
+    child_describe(&r->xl, how, sizeof(how));
+    log_info("xl unpause %u %s", r->be->domid, child_succeeded(&r->xl) ? "done" : how);
+}
+
+/* It ended between commit and unpause: the guest would wait for ever. */
+static void unpause(struct receiver *r)
+{
+    char domid[16];
+    const char *argv[] = {r->options->xl, "unpause", domid, NULL};
+    struct backend_domain now;
+
+    /* A pause of ours hides what became of xl's: receive_custody() looks when it is taken back. */
+    if (r->options->leave_paused || r->our_pause || r->be->ops->info(r->be, &now) ||
+        !custody_never_started(&now))
+        return;
+    snprintf(domid, sizeof(domid), "%u", r->be->domid);
+    log_warning("process %d has ended after commit and has not unpaused the domain: running xl unpause %s",
+                r->options->watch_pid, domid);
+    if (child_start(&r->xl, r->run.loop, "xl", argv, -1, on_unpaused, r))
+        log_error("xl could not be started: to have the guest run, xl unpause %s", domid);
+}
 
 static void on_pid(struct ev_loop *loop, ev_io *w, int events)
 {
@@ -16,9 +44,13 @@ static void on_pid(struct ev_loop *loop, ev_io *w, int events)
 
     (void)events;
     ev_io_stop(loop, w);
-    if (session_run_undecided(&r->run) && !session_final(r->run.state))
+    if (session_final(r->run.state))
+        return;
+    if (session_run_undecided(&r->run))
         receive_give_up(r, EXIT_FAILED, "process %d, which moves the domain, has ended before commit",
                         r->options->watch_pid);
+    else
+        unpause(r);
 }
 
 int receive_commit_watch(struct receiver *r)
@@ -98,14 +130,44 @@ static void remove_files(const struct receiver *r)
     }
 }
 
+/* We stay until the domain is destroyed, whoever does it. */
+static bool wants_destroyed(const struct receiver *r)
+{
+    return session_run_undecided(&r->run) && !r->aborted && r->pidfd >= 0;
+}
+
+void receive_say_given_up(struct receiver *r)
+{
+    r->more_to_say = wants_destroyed(r);
+    receive_order(r, ORDER_GONE, WIRE_GONE_GIVEN_UP, r->more_to_say);
+}
+
+void receive_hand_back(struct receiver *r)
+{
+    /* Someone has let it run before its time: not our word, then. */
+    bool never_ran = !r->pages.counts.guest_has_faulted;
+
+    r->more_to_say = false;
+    receive_order(r, ORDER_GONE, never_ran ? WIRE_GONE_HANDED_BACK : WIRE_GONE_GIVEN_UP, 0);
+}
+
 void receive_custody(struct receiver *r)
 {
     if (!r->run.session)
         return;
+    ev_io_stop(r->run.loop, &r->pid_io);
     remove_files(r);
     r->be->ops->forget(r->be, r->run.session);
-    if (!r->run.committed && r->run.state == SESSION_FAILED && !r->aborted && r->pidfd >= 0) {
-        ev_io_stop(r->run.loop, &r->pid_io);
-        custody_keep(&r->run, r->be, r->pidfd, r->options->xl, false);
+    if (r->run.state == SESSION_FAILED && wants_destroyed(r)) {
+        if (custody_keep(&r->run, r->be, r->pidfd, r->options->xl, CUSTODY_DESTROY) && r->more_to_say)
+            receive_hand_back(r);
+    } else if (r->run.committed && r->run.state == SESSION_COMPLETED && r->pidfd >= 0 &&
+               !r->options->leave_paused && !r->xl.pid) {
+        struct backend_domain now;
+
+        if (r->be->ops->info(r->be, &now) == 0 && custody_never_started(&now))
+            custody_keep(&r->run, r->be, r->pidfd, r->options->xl, CUSTODY_UNPAUSE);
     }
+    if (r->more_to_say)
+        receive_order(r, ORDER_LEAVE, 0, 0);
 }

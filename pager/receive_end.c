@@ -171,7 +171,7 @@ void receive_domain_event(struct receiver *r)
     ev_io_stop(r->run.loop, &r->ring_io);
     r->work = WORK_NONE;
     if (session_run_undecided(&r->run)) {
-        receive_order(r, ORDER_GONE, WIRE_GONE_GIVEN_UP, 0);
+        receive_hand_back(r);
         session_run_end(&r->run, SESSION_FAILED, EXIT_FAILED,
                         "domain %u was destroyed here before commit; the source is intact", r->be->domid);
         return;
@@ -202,7 +202,7 @@ void receive_give_up(struct receiver *r, int exit_status, const char *fmt, ...)
     r->work = WORK_NONE;
     ev_timer_stop(r->run.loop, &r->retry);
     ev_timer_stop(r->run.loop, &r->leave);
-    receive_order(r, ORDER_GONE, WIRE_GONE_GIVEN_UP, 0);
+    receive_say_given_up(r);
     if (r->attached) {
         receive_half_unmark(r);
         if (r->be->ops->detach(r->be))

@@ -21,7 +21,7 @@ void receive_order(struct receiver *r, uint32_t type, uint64_t a, uint64_t b)
 
     if (!r->feeder_alive || r->last_order)
         return;
-    r->last_order = type == ORDER_GONE || type == ORDER_ERROR;
+    r->last_order = (type == ORDER_GONE && !b) || type == ORDER_ERROR || type == ORDER_LEAVE;
     if (!pool_ring_put(&r->pool.orders, &order))
         log_error("no room for order %u to the feeder", type);
     pool_ring_notify(&r->pool.orders);

@@ -63,7 +63,9 @@ struct server {
     struct backend *be;
     struct backend_domain domain;
     bool our_pause;
-    bool custody; /* we may resume the domain yet: it stays marked as ours */
+    bool custody;     /* we may resume the domain yet: it stays marked as ours */
+    bool given_up;    /* at the destination, after commit here, before it ran there */
+    bool handed_back; /* and it is destroyed there */
 
     struct set_file set; /* with a set file */
     bool scanned;
@@ -152,6 +154,9 @@ const char *serve_command(void *data, const char *word);
 void serve_delivered(struct server *s);
 /* The guest has ended at the destination, after it ran there or (ran false) perhaps before. */
 void serve_gone(struct server *s, bool ran);
+/* receive will not let the guest run; (handed_back) and the domain there is destroyed. */
+void serve_given_up(struct server *s);
+void serve_handed_back(struct server *s);
 bool serve_wants_custody(const struct server *s);
 void serve_custody(struct server *s);
 
@@ -170,6 +175,8 @@ void serve_drop_batch(struct server *s);
 void serve_fail(struct server *s, uint32_t code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void serve_lost(struct server *s, const char *text);
 void serve_domain_event(struct server *s);
+/* After commit, when only the administrator can know whose guest it is: what there is to do. */
+const char *serve_advice(const struct server *s);
 
 /* serve_report.c */
 void serve_details(void *data, json_t *report);

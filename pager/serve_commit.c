@@ -103,6 +103,37 @@ void serve_gone(struct server *s, bool ran)
     }
 }
 
+void serve_given_up(struct server *s)
+{
+    if (s->run.session && s->run.committed) {
+        /* Its word that the copy is gone is what a committed session goes by: nothing else gives it back. */
+        s->given_up = true;
+        session_run_enter(
+            &s->run, s->run.state,
+            "the destination has given up the guest before it ran: waiting for its word that the "
+            "copy there is destroyed");
+        return;
+    }
+    session_run_end(&s->run, SESSION_FAILED, EXIT_FAILED,
+                    "the receiver gave up before the guest ran: domain %u here is intact", s->be->domid);
+}
+
+void serve_handed_back(struct server *s)
+{
+    if (!s->run.session || !s->run.committed) {
+        session_run_end(&s->run, SESSION_FAILED, EXIT_FAILED,
+                        "the receiver's domain was destroyed before it ran: domain %u here is intact",
+                        s->be->domid);
+        return;
+    }
+    s->handed_back = true;
+    session_run_end(
+        &s->run, SESSION_FAILED, EXIT_HANDED_BACK,
+        "handed back: the destination never started the guest, and has destroyed its copy. Domain "
+        "%u here is intact; xl gets it back, or else `xl postcopy-resume -f %u'",
+        s->be->domid, s->be->domid);
+}
+
 void serve_delivered(struct server *s)
 {
     if (s->delivered)
@@ -164,11 +195,13 @@ const char *serve_command(void *data, const char *word)
 
 bool serve_wants_custody(const struct server *s)
 {
-    return session_run_undecided(&s->run) && s->run.state == SESSION_FAILED && !s->aborted && s->pidfd >= 0;
+    return (session_run_undecided(&s->run) || s->handed_back) && s->run.state == SESSION_FAILED &&
+           !s->aborted && s->pidfd >= 0;
 }
 
 void serve_custody(struct server *s)
 {
     ev_io_stop(s->run.loop, &s->pid_io);
-    custody_keep(&s->run, s->be, s->pidfd, s->options->xl, true);
+    custody_keep(&s->run, s->be, s->pidfd, s->options->xl,
+                 s->handed_back ? CUSTODY_TAKE_BACK : CUSTODY_RESUME);
 }

@@ -17,14 +17,34 @@ static bool may_run_there(const struct server *s)
     return s->sock >= 0 && s->state >= WIRE_IN_ACTIVE;
 }
 
+const char *serve_advice(const struct server *s)
+{
+    static char text[320];
+
+    if (!s->run.session || !s->run.committed || s->aborted)
+        return "";
+    snprintf(
+        text, sizeof(text),
+        ". Only if neither %s nor %s--incoming exists at the destination (any more): `xl postcopy-resume "
+        "-f %u' gets it back here",
+        s->run.domain, s->run.domain, s->be->domid);
+    return text;
+}
+
 static void fail(struct server *s, const char *text)
 {
     serve_drop_batch(s);
-    if (may_run_there(s))
-        session_run_end(
-            &s->run, SESSION_FAILED, EXIT_MISSING,
-            "%s. The guest may run at the destination without %llu pages: do not unpause domain %u here",
-            text, (unsigned long long)s->order.left, s->be->domid);
+    if (s->given_up && !s->aborted)
+        session_run_end(&s->run, SESSION_FAILED, EXIT_FAILED,
+                        "%s. The destination has given up the guest before it ran, but has not said that its "
+                        "copy is destroyed. Domain %u here is intact, and does not go on by itself%s",
+                        text, s->be->domid, serve_advice(s));
+    else if (may_run_there(s))
+        session_run_end(&s->run, SESSION_FAILED, EXIT_MISSING,
+                        "%s. The guest may run at the destination without %llu pages: do not unpause or "
+                        "destroy domain %u "
+                        "here, it keeps them%s",
+                        text, (unsigned long long)s->order.left, s->be->domid, serve_advice(s));
     else
         session_run_end(&s->run, SESSION_FAILED, EXIT_FAILED, "%s. Domain %u here is intact", text,
                         s->be->domid);

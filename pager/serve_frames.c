@@ -140,6 +140,10 @@ static void on_complete(struct server *s)
     struct wire_complete *c = &s->complete;
 
     wire_get_complete(s->reader.body, c);
+    if (s->given_up) {
+        serve_fail(s, WIRE_ERROR_PROTOCOL, "COMPLETE, after the guest was given up");
+        return;
+    }
     if (c->set != s->order.in_set || c->installed > c->set || c->dropped > c->set - c->installed ||
         c->replaced != c->set - c->installed - c->dropped || c->installed > s->order.different_sent) {
         serve_fail(s, WIRE_ERROR_COUNTS,
@@ -169,15 +173,27 @@ static void on_gone(struct server *s)
         serve_fail(s, s->reader.fault.code, "%s", s->reader.fault.text);
         return;
     }
-    serve_drop_batch(s);
-    if (reason != WIRE_GONE_GIVEN_UP) {
-        serve_gone(s, reason == WIRE_GONE_RAN);
+    /* What it has given up it can only destroy. */
+    if (s->given_up && reason != WIRE_GONE_HANDED_BACK && reason != WIRE_GONE_GIVEN_UP) {
+        serve_fail(s, WIRE_ERROR_PROTOCOL, "GONE with reason %u, after the guest was given up", reason);
         return;
     }
-    /* It says so before its commit only, whatever was committed here. */
-    s->aborted = s->run.committed;
-    session_run_end(&s->run, SESSION_FAILED, EXIT_FAILED,
-                    "the receiver gave up before the guest ran: domain %u here is intact", s->be->domid);
+    /* A frame that has begun is finished if there is more to come. */
+    if (s->batch.sent == 0)
+        serve_drop_batch(s);
+    switch (reason) {
+    case WIRE_GONE_GIVEN_UP:
+        serve_given_up(s);
+        break;
+    case WIRE_GONE_HANDED_BACK:
+        serve_handed_back(s);
+        break;
+    default:
+        serve_gone(s, reason == WIRE_GONE_RAN);
+        break;
+    }
+    if (session_final(s->run.state) || s->delivered)
+        serve_drop_batch(s);
 }
 
 static void on_error(struct server *s)
@@ -193,7 +209,8 @@ static void on_error(struct server *s)
                     theirs.code == WIRE_ERROR_VERIFY                            ? EXIT_WRONG
                     : s->state == WIRE_IN_SET || session_run_undecided(&s->run) ? EXIT_FAILED
                                                                                 : EXIT_MISSING,
-                    "the receiver reports (%s): %s", wire_code_name(theirs.code), theirs.text);
+                    "the receiver reports (%s): %s%s", wire_code_name(theirs.code), theirs.text,
+                    serve_advice(s));
 }
 
 static void frame(struct server *s)

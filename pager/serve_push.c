@@ -133,6 +133,8 @@ static bool send_control(struct server *s)
 
 static bool pages_to_send(const struct server *s)
 {
+    if (s->given_up)
+        return false;
     if (s->state == WIRE_IN_ACTIVE)
         return s->credit && s->order.left;
     return s->state == WIRE_IN_VERIFY && s->credit;

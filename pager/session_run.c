@@ -145,7 +145,7 @@ void session_run_enter(struct session_run *run, enum session_state state, const 
 
 void session_run_end(struct session_run *run, enum session_state state, int exit_status, const char *fmt, ...)
 {
-    char reason[384];
+    char reason[768];
     va_list ap;
 
     if (session_final(run->state))

@@ -26,7 +26,7 @@ struct session_run {
     uint64_t entered_ns[SESSION_STATES]; /* monotonic; 0: never been there */
     uint64_t started_ns;
     double started_at; /* seconds since the epoch */
-    char reason[384];
+    char reason[1024];
     int exit_status;
     unsigned int loops; /* turns of the event loop, at the last report */
     void (*details)(void *data, json_t *report);

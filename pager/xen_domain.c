@@ -60,6 +60,7 @@ int xen_domain_info(xc_interface *xch, uint32_t domid, struct backend_domain *ou
     out->dying = info.flags & XEN_DOMINF_dying;
     out->shutdown = info.flags & XEN_DOMINF_shutdown;
     out->paused = info.flags & XEN_DOMINF_paused;
+    out->ran = info.cpu_time != 0;
     out->hvm = info.flags & XEN_DOMINF_hvm_guest;
     out->hap = info.flags & XEN_DOMINF_hap;
     out->shutdown_reason = info.flags >> XEN_DOMINF_shutdownshift & XEN_DOMINF_shutdownmask;

@@ -141,7 +141,7 @@ int wire_get_credit(const uint8_t *body, uint32_t *pages, struct wire_fault *fau
 int wire_get_gone(const uint8_t *body, uint32_t *reason, struct wire_fault *fault)
 {
     *reason = get_u32(body);
-    if (*reason < WIRE_GONE_DESTROYED || *reason > WIRE_GONE_RAN) {
+    if (*reason < WIRE_GONE_DESTROYED || *reason > WIRE_GONE_HANDED_BACK) {
         wire_fault_set(fault, WIRE_ERROR_PROTOCOL, "GONE with unknown reason %u", *reason);
         return -EPROTO;
     }

@@ -78,7 +78,12 @@ enum wire_code {
     WIRE_ERROR_GIVEN_UP,
 };
 
-enum wire_gone { WIRE_GONE_DESTROYED = 1, WIRE_GONE_GIVEN_UP = 2, WIRE_GONE_RAN = 3 };
+enum wire_gone {
+    WIRE_GONE_DESTROYED = 1,
+    WIRE_GONE_GIVEN_UP = 2,
+    WIRE_GONE_RAN = 3,
+    WIRE_GONE_HANDED_BACK = 4,
+};
 
 struct wire_hello {
     uint16_t version;

@@ -130,13 +130,16 @@ static int setup(void **state)
     snprintf(m->transport, sizeof(m->transport), "%s b", in_dir(m, "transport"));
     snprintf(m->xl_script, sizeof(m->xl_script), "%s", in_dir(m, "xl"));
     /* transport HOST xenpaging-pc join ...: on the other host. */
-    script(in_dir(m, "transport"), "shift 2\nexec %s \"$@\" --run-dir %s\n", exe, m->f.dir);
+    script(in_dir(m, "transport"),
+           "shift 2\ncat /proc/self/oom_score_adj >%s/transport.oom\nexec %s \"$@\" --run-dir %s\n", m->f.dir,
+           exe, m->f.dir);
     /* The fake domain dies in the process that has it, which has started us. */
     script(m->xl_script,
            "echo \"$@\" >>%s/xl.log\n"
            "if [ -e %s/xl-fails ]; then echo 'xl: not today' >&2; exit 3; fi\n"
-           "case $1 in destroy) kill -USR1 $PPID; sleep 0.3;; esac\n",
-           m->f.dir, m->f.dir);
+           "cat /proc/self/oom_score_adj >%s/xl.oom\n"
+           "case $1 in destroy) kill -USR1 $PPID; sleep 0.3;; unpause) kill -USR2 $PPID; sleep 0.3;; esac\n",
+           m->f.dir, m->f.dir, m->f.dir);
     for (int i = 0; i < 2; i++) {
         m->set_fd[i] = memfd_create("set", MFD_CLOEXEC | MFD_ALLOW_SEALING);
         m->xl[i] = start_xl();
@@ -233,6 +236,12 @@ static void commit(struct move *m, const char *role)
     assert_int_equal(command(m, "commit --role %s --session " ID, role), 0);
 }
 
+/* xl at the destination does its part. */
+static void unpause(const struct move *m)
+{
+    assert_int_equal(kill(m->f.receive_pid, SIGUSR2), 0);
+}
+
 /* Until the session shows that reason. */
 static void await_reason(struct move *m, const char *role, const char *reason)
 {
@@ -305,9 +314,11 @@ static void the_whole_way(void **state)
     commit(m, "serve");
     commit(m, "receive");
     commit(m, "receive"); /* again is fine */
-    kill_xl(m, 1);        /* both have done their part */
+    unpause(m);
+    while (m->f.results[1].touches == 0)
+        usleep(10000);
+    kill_xl(m, 1); /* both have done their part */
     kill_xl(m, 0);
-    assert_int_equal(kill(m->f.receive_pid, SIGUSR2), 0);
     ends(&m->f.receive_pid, EXIT_DONE);
     ends(&m->f.serve_pid, EXIT_DONE);
     assert_int_equal(m->f.results[1].wrong_pages, 0);
@@ -324,6 +335,7 @@ static void the_whole_way(void **state)
     last_reason(m, "serve", "is destroyed");
     assert_true(file_has(m, "xl.log", "destroy 7"));
     assert_false(file_has(m, "xl.log", "resume"));
+    assert_false(file_has(m, "xl.log", "unpause"));
     no_file_is_left(m);
     assert_int_equal(command(m, "status --session " ID " --role serve --wait completed"), 0);
 }
@@ -339,6 +351,7 @@ static void all_is_there_before_commit(void **state)
     usleep(300000);
     assert_int_equal(access(in_dir(m, "xl.log"), F_OK), -1);
     commit(m, "receive");
+    unpause(m);
     ends(&m->f.receive_pid, EXIT_DONE);
     ends(&m->f.serve_pid, EXIT_DONE);
     assert_true(file_has(m, "xl.log", "destroy 7"));
@@ -375,18 +388,16 @@ static void put_frame(int fd, const uint8_t *frame, size_t size)
     assert_int_equal(send(fd, frame, size, MSG_NOSIGNAL), size);
 }
 
-/* A receiver that says COMPLETE before anybody has committed. */
-static void complete_before_commit_destroys_nothing(void **state)
+/* A receiver that this test plays, as far as ACTIVE. */
+static int play_receiver(struct move *m)
 {
     static const uint64_t runs[3][2] = {{0, 600}, {800, 690}, {1491, 9}};
     static uint8_t out[4096], body[512 * 1024];
-    struct move *m = *state;
     struct wire_hello hello = {.version = WIRE_VERSION,
                                .role = WIRE_RECEIVER,
                                .page_shift = WIRE_PAGE_SHIFT,
                                .offered = 0,
                                .credit_max = 2000};
-    struct wire_complete counts = {.set = 1299, .dropped = 1299};
     struct run_hash hash;
     char why[256];
     int fd;
@@ -408,7 +419,32 @@ static void complete_before_commit_destroys_nothing(void **state)
     put_frame(fd, out, wire_finish_set(out, 3));
     put_frame(fd, out, wire_put_pair(out, WIRE_SET_END, hash.pages, run_hash_value(&hash)));
     take_frame(fd, WIRE_SET_ACK, body, sizeof(body));
+    return fd;
+}
+
+static void put_complete(int fd)
+{
+    uint8_t out[64];
+    struct wire_complete counts = {.set = 1299, .dropped = 1299};
+
     put_frame(fd, out, wire_put_complete(out, &counts));
+}
+
+static void put_gone(int fd, unsigned int reason)
+{
+    uint8_t out[64];
+
+    put_frame(fd, out, wire_put_words(out, WIRE_GONE, reason, 0));
+}
+
+/* A receiver that says COMPLETE before anybody has committed. */
+static void complete_before_commit_destroys_nothing(void **state)
+{
+    struct move *m = *state;
+    int fd = play_receiver(m);
+    uint8_t body[64];
+
+    put_complete(fd);
     take_frame(fd, WIRE_COMPLETE_ACK, body, sizeof(body));
     await_reason(m, "serve", "waiting for commit");
     close(fd);
@@ -418,6 +454,55 @@ static void complete_before_commit_destroys_nothing(void **state)
     commit(m, "serve");
     ends(&m->f.serve_pid, EXIT_DONE);
     assert_true(file_has(m, "xl.log", "destroy 7"));
+}
+
+/* Of a guest that the destination has given up nothing it says later may take the source's away. */
+static void given_up_is_not_taken_back(void **state)
+{
+    struct move *m = *state;
+    int fd = play_receiver(m);
+
+    commit(m, "serve");
+    kill_xl(m, 0);
+    put_gone(fd, WIRE_GONE_GIVEN_UP);
+    await_reason(m, "serve", "waiting for its word that the copy there is destroyed");
+    put_complete(fd);
+    ends(&m->f.serve_pid, EXIT_FAILED);
+    last_reason(m, "serve", "COMPLETE, after the guest was given up");
+    last_reason(m, "serve", "does not go on by itself");
+    last_reason(m, "serve", "postcopy-resume -f 7");
+    assert_int_equal(access(in_dir(m, "xl.log"), F_OK), -1);
+    close(fd);
+}
+
+static void given_up_and_then_said_to_have_run(void **state)
+{
+    struct move *m = *state;
+    int fd = play_receiver(m);
+
+    commit(m, "serve");
+    put_gone(fd, WIRE_GONE_GIVEN_UP);
+    put_gone(fd, WIRE_GONE_RAN);
+    ends(&m->f.serve_pid, EXIT_FAILED);
+    last_reason(m, "serve", "GONE with reason 3, after the guest was given up");
+    assert_int_equal(access(in_dir(m, "xl.log"), F_OK), -1);
+    close(fd);
+}
+
+/* xl has the destination's word by its own channel. */
+static void given_up_and_aborted(void **state)
+{
+    struct move *m = *state;
+    int fd = play_receiver(m);
+
+    commit(m, "serve");
+    put_gone(fd, WIRE_GONE_GIVEN_UP);
+    await_reason(m, "serve", "waiting for its word");
+    assert_int_equal(command(m, "abort --role serve --session " ID), 0);
+    ends(&m->f.serve_pid, EXIT_FAILED);
+    assert_int_equal(access(in_dir(m, "xl.log"), F_OK), -1);
+    assert_true(m->f.results[0].forgotten > 0);
+    close(fd);
 }
 
 static void the_guest_ends_at_the_destination(void **state)
@@ -450,11 +535,123 @@ static void the_copy_is_destroyed_before_it_ran(void **state)
     commit(m, "serve");
     kill(m->f.receive_pid, SIGUSR1);
     ends(&m->f.receive_pid, EXIT_FAILED);
-    ends(&m->f.serve_pid, EXIT_FAILED);
+    ends(&m->f.serve_pid, EXIT_HANDED_BACK);
     last_reason(m, "serve", "is intact");
+    last_reason(m, "serve", "postcopy-resume -f 7");
     assert_int_equal(access(in_dir(m, "xl.log"), F_OK), -1);
     assert_int_equal(m->f.results[0].our_pauses, 0);
-    assert_true(m->f.results[0].forgotten > 0);
+    /* Nobody has taken it back yet. */
+    assert_int_equal(m->f.results[0].forgotten, 0);
+}
+
+static void handed_back_when_both_xl_are_dead(void **state)
+{
+    struct move *m = *state;
+
+    m->f.receive.push_on_fault = true;
+    ready(m);
+    commit(m, "serve");
+    kill_xl(m, 0);
+    kill_xl(m, 1);
+    ends(&m->f.receive_pid, EXIT_FAILED);
+    ends(&m->f.serve_pid, EXIT_HANDED_BACK);
+    last_reason(m, "receive", "destroy 8 done");
+    last_reason(m, "serve", "handed back");
+    last_reason(m, "serve", "postcopy-resume -f 7 done");
+    assert_true(file_has(m, "xl.log", "destroy 8\npostcopy-resume -f 7\n"));
+    assert_false(file_has(m, "xl.log", "destroy 7"));
+    nothing_wrong(m);
+}
+
+static void handed_back_to_a_living_xl(void **state)
+{
+    struct move *m = *state;
+
+    m->f.receive.push_on_fault = true;
+    ready(m);
+    commit(m, "serve");
+    kill_xl(m, 1);
+    ends(&m->f.receive_pid, EXIT_FAILED);
+    assert_int_equal(command(m, "status --session " ID " --role serve --wait ended"), 0);
+    last_reason(m, "serve", "handed back");
+    /* It stays for the case that xl dies before it has resumed the guest, which is xl's to do. */
+    usleep(300000);
+    assert_int_equal(waitpid(m->f.serve_pid, NULL, WNOHANG), 0);
+    kill(m->f.serve_pid, SIGTERM);
+    ends(&m->f.serve_pid, EXIT_HANDED_BACK);
+    assert_false(file_has(m, "xl.log", "resume"));
+    nothing_wrong(m);
+}
+
+static void given_up_and_not_destroyed_is_no_hand_back(void **state)
+{
+    struct move *m = *state;
+
+    m->f.receive.push_on_fault = true;
+    script(in_dir(m, "xl-fails"), " ");
+    ready(m);
+    commit(m, "serve");
+    kill_xl(m, 0);
+    kill_xl(m, 1);
+    ends(&m->f.receive_pid, EXIT_FAILED);
+    ends(&m->f.serve_pid, EXIT_FAILED);
+    last_reason(m, "serve", "does not go on by itself");
+    last_reason(m, "serve", "Only if neither g nor g--incoming exists at the destination");
+    last_reason(m, "serve", "postcopy-resume -f 7");
+    assert_false(file_has(m, "xl.log", "resume"));
+    assert_int_equal(m->f.results[0].forgotten, 0);
+}
+
+static void xl_dies_between_commit_and_unpause(void **state)
+{
+    struct move *m = *state;
+
+    m->f.receive.push_on_fault = true;
+    ready(m);
+    commit(m, "serve");
+    commit(m, "receive");
+    kill_xl(m, 1);
+    ends(&m->f.receive_pid, EXIT_DONE);
+    ends(&m->f.serve_pid, EXIT_DONE);
+    assert_true(file_has(m, "xl.log", "unpause 8\n"));
+    assert_true(m->f.results[1].touches > 1300);
+    assert_int_equal(m->f.results[1].wrong_pages, 0);
+    nothing_wrong(m);
+}
+
+static void xl_dies_before_unpause_when_all_is_there(void **state)
+{
+    struct move *m = *state;
+
+    ready(m);
+    await_reason(m, "receive", "waiting for commit");
+    commit(m, "serve");
+    commit(m, "receive");
+    ends(&m->f.serve_pid, EXIT_DONE);
+    /* The session is over, but the guest does not run yet. */
+    assert_int_equal(command(m, "status --session " ID " --role receive --wait ended"), 0);
+    usleep(300000);
+    assert_int_equal(waitpid(m->f.receive_pid, NULL, WNOHANG), 0);
+    kill_xl(m, 1);
+    ends(&m->f.receive_pid, EXIT_DONE);
+    last_reason(m, "receive", "unpause 8 done");
+    assert_true(m->f.results[1].touches > 1300);
+    nothing_wrong(m);
+}
+
+static void xl_dies_and_the_guest_is_to_stay_paused(void **state)
+{
+    struct move *m = *state;
+
+    m->f.receive.leave_paused = true;
+    ready(m);
+    await_reason(m, "receive", "waiting for commit");
+    commit(m, "serve");
+    commit(m, "receive");
+    kill_xl(m, 1);
+    ends(&m->f.receive_pid, EXIT_DONE);
+    ends(&m->f.serve_pid, EXIT_DONE);
+    assert_false(file_has(m, "xl.log", "unpause"));
 }
 
 static void xl_dies_at_the_source(void **state)
@@ -585,16 +782,77 @@ static void handed_back_after_commit(void **state)
     m->f.receive.push_on_fault = true;
     ready(m);
     commit(m, "serve");
-    /* The destination could not run it, destroyed it, and said so. */
+    /* The destination could not run it, destroyed it, and said so to xl. */
     assert_int_equal(command(m, "abort --role receive --session " ID), 0);
     ends(&m->f.receive_pid, EXIT_FAILED);
+    ends(&m->f.serve_pid, EXIT_FAILED);
+    last_reason(m, "serve", "has not said that its copy is destroyed");
     assert_int_equal(command(m, "abort --role serve --session " ID), 0);
     assert_int_equal(command(m, "abort --session " ID), 0);
-    ends(&m->f.serve_pid, EXIT_FAILED);
     nothing_wrong(m);
     assert_false(access(in_dir(m, "xl.log"), F_OK) == 0);
     no_file_is_left(m);
     assert_int_equal(access(in_dir(m, "serve-7.last.json"), F_OK), -1);
+}
+
+static int oom_score(const struct move *m, const char *name)
+{
+    FILE *in = fopen(*name == '/' ? name : in_dir(m, name), "re");
+    int value = 4711;
+
+    assert_non_null(in);
+    assert_int_equal(fscanf(in, "%d", &value), 1);
+    fclose(in);
+    return value;
+}
+
+static int oom_score_of(const struct move *m, pid_t pid)
+{
+    char path[64];
+
+    snprintf(path, sizeof(path), "/proc/%d/oom_score_adj", pid);
+    return oom_score(m, path);
+}
+
+static pid_t only_child_of(pid_t pid)
+{
+    char path[96];
+    int child = 0, another;
+    FILE *in;
+
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/children", pid, pid);
+    in = fopen(path, "re");
+    assert_non_null(in);
+    assert_int_equal(fscanf(in, "%d %d", &child, &another), 1);
+    fclose(in);
+    return child;
+}
+
+static void the_pager_is_not_the_first_to_be_killed_for_memory(void **state)
+{
+    struct move *m = *state;
+    int ours = oom_score_of(m, getpid()), theirs;
+
+    m->f.receive.push_on_fault = true;
+    ready(m);
+    theirs = oom_score_of(m, m->f.serve_pid);
+    if (theirs == -1000) {
+        assert_int_equal(oom_score_of(m, m->f.receive_pid), -1000);
+    } else {
+        /* Without the right to it is said, and no failure. */
+        assert_int_equal(theirs, ours);
+        assert_true(file_has(m, "serve.log", " /proc/self/oom_score_adj: "));
+        assert_true(file_has(m, "receive.log", " /proc/self/oom_score_adj: "));
+    }
+    /* Neither the feeder nor what is run for us is a pager. */
+    assert_int_equal(oom_score_of(m, only_child_of(m->f.receive_pid)), ours);
+    assert_int_equal(oom_score(m, "transport.oom"), ours);
+    commit(m, "serve");
+    commit(m, "receive");
+    unpause(m);
+    ends(&m->f.receive_pid, EXIT_DONE);
+    ends(&m->f.serve_pid, EXIT_DONE);
+    assert_int_equal(oom_score(m, "xl.oom"), ours);
 }
 
 static void commit_has_its_time(void **state)
@@ -621,6 +879,7 @@ static void a_domain_that_cannot_be_destroyed_is_said(void **state)
     ready(m);
     commit(m, "serve");
     commit(m, "receive");
+    unpause(m);
     ends(&m->f.receive_pid, EXIT_DONE);
     ends(&m->f.serve_pid, EXIT_LEFT_OVER);
     last_reason(m, "serve", "has ended with status 3: xl: not today");
@@ -681,6 +940,7 @@ static void a_second_join(void **state)
     json_decref(fixture_await(&m->f, "receive", "active"));
     commit(m, "serve");
     commit(m, "receive");
+    unpause(m);
     ends(&m->f.receive_pid, EXIT_DONE);
     ends(&m->f.serve_pid, EXIT_DONE);
     assert_int_equal(m->f.results[1].wrong_pages, 0);
@@ -750,6 +1010,7 @@ static void the_channel_breaks_when_all_is_there(void **state)
     ends(&m->f.serve_pid, EXIT_FAILED);
     await_reason(m, "receive", "all pages are here: waiting for commit");
     commit(m, "receive");
+    unpause(m);
     ends(&m->f.receive_pid, EXIT_UNACKED);
     nothing_wrong(m);
 }
@@ -763,9 +1024,12 @@ static void the_channel_breaks_after_commit(void **state)
     ready(m);
     commit(m, "serve");
     commit(m, "receive");
+    kill_xl(m, 0);
     kill_join(m);
     ends(&m->f.serve_pid, EXIT_MISSING);
     last_reason(m, "serve", "do not unpause");
+    last_reason(m, "serve", "Only if neither g nor g--incoming exists at the destination");
+    last_reason(m, "serve", "postcopy-resume -f 7");
     assert_false(access(in_dir(m, "xl.log"), F_OK) == 0);
     /* The only pages there are: the domain stays marked as a source. */
     assert_int_equal(m->f.results[0].forgotten, 0);
@@ -877,6 +1141,7 @@ static void every_page_compared(void **state)
     await_reason(m, "receive", "waiting for commit");
     commit(m, "serve");
     commit(m, "receive");
+    unpause(m);
     ends(&m->f.receive_pid, EXIT_DONE);
     ends(&m->f.serve_pid, EXIT_DONE);
     assert_int_equal(m->f.results[1].wrong_pages, 0);
@@ -971,6 +1236,28 @@ static void hook_starts_serve_and_receive(void **state)
     assert_int_equal(hook(m, both, "receive", ""), 4);
     assert_true(file_has(m, "hook.err", "postcopy receive: domain g cannot be paged\n"));
     assert_false(file_has(m, "hook.err", "noise"));
+    assert_false(file_has(m, "args", "--leave-paused"));
+    snprintf(with, sizeof(with), "%s POSTCOPY_PAUSED=1", both);
+    fake_pager(m, "exit 0", "exit 0");
+    assert_int_equal(hook(m, with, "receive", ""), 0);
+    assert_true(file_has(m, "args", " --leave-paused "));
+}
+
+static void hook_tells_a_hand_back_from_a_failure(void **state)
+{
+    struct move *m = *state;
+
+    fake_pager(m, "exit 0", "exit 0");
+    m->f.receive.push_on_fault = true;
+    ready(m);
+    assert_int_equal(hook(m, "POSTCOPY_ROLE=serve", "commit", ""), 0);
+    kill_xl(m, 1);
+    assert_int_equal(hook(m, "POSTCOPY_ROLE=serve POSTCOPY_STATE=completed", "wait", ""), 5);
+    assert_true(file_has(m, "hook.err", "handed back"));
+    kill_xl(m, 0);
+    ends(&m->f.receive_pid, EXIT_FAILED);
+    ends(&m->f.serve_pid, EXIT_HANDED_BACK);
+    assert_true(file_has(m, "xl.log", "postcopy-resume -f 7"));
 }
 
 static void hook_sees_a_migration_through(void **state)
@@ -987,6 +1274,7 @@ static void hook_sees_a_migration_through(void **state)
     assert_int_equal(hook(m, "POSTCOPY_ROLE=receive POSTCOPY_STATE=active", "wait", ""), 0);
     assert_int_equal(hook(m, "POSTCOPY_ROLE=serve", "commit", ""), 0);
     assert_int_equal(hook(m, "POSTCOPY_ROLE=receive", "commit", ""), 0);
+    unpause(m);
     assert_int_equal(hook(m, "POSTCOPY_ROLE=serve POSTCOPY_STATE=completed", "wait", ""), 0);
     assert_int_equal(hook(m, "POSTCOPY_ROLE=receive POSTCOPY_STATE=ended", "wait", ""), 0);
     ends(&m->f.receive_pid, EXIT_DONE);
@@ -1183,6 +1471,16 @@ int main(int argc, char **argv)
         MOVE(all_is_there_and_then_given_up),
         MOVE(the_guest_ends_at_the_destination),
         MOVE(the_copy_is_destroyed_before_it_ran),
+        MOVE(given_up_is_not_taken_back),
+        MOVE(given_up_and_then_said_to_have_run),
+        MOVE(given_up_and_aborted),
+        MOVE(given_up_and_not_destroyed_is_no_hand_back),
+        MOVE(handed_back_when_both_xl_are_dead),
+        MOVE(handed_back_to_a_living_xl),
+        MOVE(xl_dies_between_commit_and_unpause),
+        MOVE(xl_dies_before_unpause_when_all_is_there),
+        MOVE(xl_dies_and_the_guest_is_to_stay_paused),
+        MOVE(the_pager_is_not_the_first_to_be_killed_for_memory),
         MOVE(xl_dies_at_the_source),
         MOVE(xl_dies_when_all_is_there_and_not_committed),
         MOVE(xl_dies_while_the_guest_is_suspending),
@@ -1215,6 +1513,7 @@ int main(int argc, char **argv)
         MOVE(a_daemon_keeps_one_descriptor),
         MOVE(hook_keeps_the_token_of_a_fit_host),
         MOVE(hook_starts_serve_and_receive),
+        MOVE(hook_tells_a_hand_back_from_a_failure),
         MOVE(hook_sees_a_migration_through),
         MOVE(hook_says_why_a_session_failed),
         MOVE(a_killed_serve_is_not_waited_for),

@@ -19,7 +19,7 @@ struct fake_domain {
     uint8_t *type;
     uint8_t *own; /* what is in the page is the guest's own, not the source's: 1 after replace or drop */
     int pauses, our_pauses;
-    bool dying, attached;
+    bool dying, attached, ran;
     int event_fd, life_fd;
 
     struct ring_entry ring[FAKE_SLOTS];
@@ -240,6 +240,7 @@ static int be_info(struct backend *be, struct backend_domain *out)
     out->exists = true;
     out->dying = d->dying;
     out->paused = d->pauses > 0;
+    out->ran = d->ran;
     out->shutdown = d->results->suspended;
     out->shutdown_reason = d->results->suspended ? BACKEND_SUSPENDED : 0;
     out->hvm = !d->config.pv;
@@ -271,6 +272,7 @@ static int be_unpause(struct backend *be)
         d->our_pauses--, d->pauses--;
     if (d->our_pauses == 0 && d->pauses == 1 && d->config.auto_unpause && d->attached)
         d->pauses = 0;
+    d->ran |= d->pauses == 0;
     pthread_cond_broadcast(&d->changed);
     pthread_mutex_unlock(&d->lock);
     return 0;
@@ -707,6 +709,7 @@ void fake_toolstack_unpause(void)
     pthread_mutex_lock(&d->lock);
     if (d->pauses > 0)
         d->pauses--;
+    d->ran |= d->pauses == 0;
     pthread_cond_broadcast(&d->changed);
     pthread_mutex_unlock(&d->lock);
     /* Or the test has changed something else: results->suspended. */
