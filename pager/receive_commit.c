@@ -114,6 +114,10 @@ const char *receive_command(void *data, const char *word)
         return "no such word: commit, abort";
     if (r->run.committed)
         return "the guest runs here; to give it up, destroy it";
+    /* Whoever has destroyed the domain may be faster than the news of it. */
+    receive_domain_event(r);
+    if (session_final(r->run.state))
+        return NULL;
     r->aborted = true;
     receive_give_up(r, EXIT_FAILED, "aborted");
     return NULL;

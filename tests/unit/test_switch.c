@@ -1194,6 +1194,9 @@ static void hook_keeps_the_token_of_a_fit_host(void **state)
     assert_int_equal(hook(m, "POSTCOPY_SESSION=../../../../x", "prepare", TOKEN_TEXT), 2);
     assert_int_equal(hook(m, "POSTCOPY_SESSION=0123456789ABCDEF", "prepare", TOKEN_TEXT), 2);
     assert_int_equal(hook(m, "", "nothing", TOKEN_TEXT), 2);
+    assert_int_equal(hook(m, "POSTCOPY_PID=999999999", "prepare", TOKEN_TEXT), 1);
+    assert_true(file_has(m, "hook.err", "process 999999999 is gone"));
+    assert_int_equal(access(in_dir(m, ID ".token"), F_OK), -1);
     assert_int_equal(hook(m, "", "prepare", TOKEN_TEXT), 0);
     assert_true(file_has(m, ID ".token", TOKEN_TEXT "\n"));
     assert_int_equal(stat(in_dir(m, ID ".token"), &st), 0);
