@@ -131,6 +131,9 @@ static void rot_07_every_long_option_of_receive_sets_its_own_field(void **state)
     assert_int_equal(RECEIVE("--feeder-uid", "1000"), EXIT_DONE);
     assert_int_equal(received.feeder_uid, 1000);
     received.feeder_uid = plain.feeder_uid;
+    assert_int_equal(RECEIVE("--leave-paused"), EXIT_DONE);
+    assert_true(received.leave_paused && !plain.leave_paused);
+    received.leave_paused = false;
     received.empty_dir = plain.empty_dir;
     assert_memory_equal(&received, &plain, sizeof(plain));
 
