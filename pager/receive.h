@@ -37,7 +37,7 @@ struct receive_options {
     const char *stats_file;
     const char *empty_dir;
     enum receive_verify verify;
-    bool push_on_fault; /* the background push starts with the first fault of a guest vcpu */
+    bool push_on_fault; /* the background push starts with the first page that is asked for */
     uint32_t slots;
     uid_t feeder_uid;
     uint8_t token[32];

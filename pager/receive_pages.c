@@ -39,8 +39,8 @@ static bool take_entry(struct receiver *r, const struct ring_entry *entry)
         receive_half_gone(r, entry->gfn);
     if (action.verdict == PAGEIN_REPAIR)
         action = pagein_repaired(&r->pages, entry, r->be->ops->repair(r->be, entry->gfn), now);
-    /* The first fault of a guest vcpu: it runs. */
-    if (r->pages.counts.guest_has_faulted && r->run.state == SESSION_ACTIVE)
+    /* The guest runs; or dom0 maps a page, which may have to be there before the guest can run. */
+    if ((action.ask || r->pages.counts.guest_has_faulted) && r->run.state == SESSION_ACTIVE)
         receive_go(r);
     if (action.ask)
         receive_ask(r, entry->gfn, false);
