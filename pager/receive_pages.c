@@ -23,6 +23,7 @@ static void answer_waiters(struct receiver *r, uint64_t gfn)
     if (!r->pages.waiting)
         return;
     while (pagein_release(&r->pages, gfn, monotonic_ns(), &entry)) {
+        log_debug("vcpu %u goes on with gfn 0x%llx", entry.vcpu_id, (unsigned long long)gfn);
         r->be->ops->respond(r->be, &entry);
         any = true;
     }
@@ -42,6 +43,8 @@ static bool take_entry(struct receiver *r, const struct ring_entry *entry)
     /* The guest runs; or dom0 maps a page, which may have to be there before the guest can run. */
     if ((action.ask || r->pages.counts.guest_has_faulted) && r->run.state == SESSION_ACTIVE)
         receive_go(r);
+    if (action.verdict == PAGEIN_WAIT)
+        log_debug("vcpu %u waits for gfn 0x%llx", entry->vcpu_id, (unsigned long long)entry->gfn);
     if (action.ask)
         receive_ask(r, entry->gfn, false);
     if (action.dropped) {
