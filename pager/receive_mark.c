@@ -69,11 +69,28 @@ void receive_mark_start(struct receiver *r)
     ev_idle_start(r->run.loop, &r->idle);
 }
 
+/*
+ * Where the scan goes on. Under xl nothing but the set and what the toolstack shares can matter, and between
+ * the two lie GiBs of nothing, which Xen would be asked about page by page while the guest stands.
+ */
+static uint64_t next_to_scan(const struct receiver *r)
+{
+    uint64_t in_set, special;
+
+    if (!r->run.session)
+        return r->work_gfn;
+    in_set = gfn_bitmap_next(&r->set.map, r->work_gfn);
+    special = gfn_bitmap_next(&r->special, r->work_gfn);
+    if (in_set >= r->set.map.nr)
+        return special < r->special.nr ? special : r->max_gfn + 1;
+    return special < in_set ? special : in_set;
+}
+
 static void scan_step(struct receiver *r)
 {
     bool there[BACKEND_SCAN_MAX];
 
-    for (int i = 0; i < SCANS_PER_STEP && r->work_gfn <= r->max_gfn; i++) {
+    for (int i = 0; i < SCANS_PER_STEP && (r->work_gfn = next_to_scan(r)) <= r->max_gfn; i++) {
         uint64_t left = r->max_gfn + 1 - r->work_gfn;
         unsigned int n = left < BACKEND_SCAN_MAX ? (unsigned int)left : BACKEND_SCAN_MAX;
         int rc = r->be->ops->populated(r->be, r->work_gfn, n, there);
