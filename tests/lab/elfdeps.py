@@ -21,10 +21,11 @@ def merged(name):
     return f"usr/{name}" if top in ("lib", "lib64", "bin", "sbin") and "/" in name else name
 
 
-def closure(programs, library_path):
-    """{path in the image: path here} of all libraries (the loader too) that `programs` need."""
+def closure(programs, *library_folders):
+    """{path in the image: path here} of all libraries (the loader too) that `programs` need, looked for in these
+    folders first."""
     found = {}
-    env = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "LD_LIBRARY_PATH": library_path}
+    env = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "LD_LIBRARY_PATH": ":".join(library_folders)}
     out = subprocess.run(["ldd", *programs], env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                          text=True, check=False).stdout
     for line in out.splitlines():
@@ -34,7 +35,7 @@ def closure(programs, library_path):
         if not match:
             continue
         path = match.group(1)
-        if library_path and path.startswith(library_path + "/"):
+        if os.path.dirname(path) in library_folders:
             found["usr/lib/x86_64-linux-gnu/" + os.path.basename(path)] = path
         else:
             found[merged(path)] = path

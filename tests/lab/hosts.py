@@ -75,19 +75,19 @@ def _prepare_run_dir():
     return run
 
 
-def up(options, count):
-    """Starts `count` hosts from their snapshot. On any failure or signal nothing is left running."""
-    if not 1 <= count <= MAX_HOSTS:
-        raise LabError(f"--hosts {count}: 1 to {MAX_HOSTS}")
+def up(each):
+    """Starts hosts with these options from their snapshots. On any failure or signal nothing is left running."""
+    if not 1 <= len(each) <= MAX_HOSTS:
+        raise LabError(f"--hosts {len(each)}: 1 to {MAX_HOSTS}")
     run = _prepare_run_dir()
     owner = os.environ.get("LAB_OWNER_PID")
-    parts = snapshot.ensure(options)
+    parts_of = {options: snapshot.ensure(options) for options in dict.fromkeys(each)}
     started = []
     try:
-        for name, (link, socks) in zip(string.ascii_lowercase, _links(count)):
+        for name, options, (link, socks) in zip(string.ascii_lowercase, each, _links(len(each))):
             folder = os.path.join(run, name)
             os.makedirs(folder)
-            snapshot.link_parts(folder, parts.links())
+            snapshot.link_parts(folder, parts_of[options].links())
             args = machine.common(options, folder) + machine.network(link) + ["-S", "-incoming", "defer"]
             started.append((name, keeper.Process(folder, args, [s.fileno() for s in socks], owner)))
             for sock in socks:
@@ -95,19 +95,19 @@ def up(options, count):
         entries = {}
         monitors = [process.qmp() for _, process in started]
         # all load side by side, then all run
-        for qmp in monitors:
-            snapshot.begin_load(qmp, parts.path)
+        for qmp, options in zip(monitors, each):
+            snapshot.begin_load(qmp, parts_of[options].path)
         for index, ((name, process), qmp) in enumerate(zip(started, monitors)):
             qmp.wait_migration(120)
             qmp.call("cont")
             port = machine.agent_port(qmp)
             qmp.close()
-            entries[name] = {"folder": process.folder, "port": port}
+            parts = parts_of[each[index]]
+            entries[name] = {"folder": process.folder, "port": port, "inputs": parts.inputs, "snapshot": parts.path}
         for index, name in enumerate(entries):
             entries[name]["address"] = _identify(entries[name]["port"], index, name)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
-        lab = {"hosts": entries, "inputs": parts.inputs, "snapshot": parts.path}
-        paths.write_atomic(running.state_file(), json.dumps(lab, indent=1) + "\n")
+        paths.write_atomic(running.state_file(), json.dumps({"hosts": entries}, indent=1) + "\n")
         for _, process in started:
             process.keep()
     except BaseException as e:

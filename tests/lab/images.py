@@ -16,7 +16,11 @@ DOM0_MODULES = ["xen-privcmd", "xen-evtchn", "xen-gntdev", "xen-gntalloc", "xenf
 # loaded when a job is looked for, never at boot: an earlier probe would fix what the firmware shows
 DOM0_MODULES_LATER = ["qemu_fw_cfg"]
 GUEST_MODULES = ["xen-privcmd", "xen-evtchn", "xen-gntdev", "xen-gntalloc"]
-HERE_PROGRAMS = ["bash", "tc", "ip", "ss", "socat", "strace", "timeout", "stdbuf", "gdbserver"]
+HERE_PROGRAMS = ["bash", "tc", "ip", "ss", "socat", "strace", "timeout", "stdbuf", "gdbserver", "ssh",
+                 "ssh-keygen"]
+# of packages that tests/setup/install unpacks but does not install
+UNPACKED_PROGRAMS = ["openssh-server/usr/sbin/sshd"]
+UNPACKED_LIBRARIES = ["libwrap0/usr/lib/x86_64-linux-gnu"]
 EXTRA_LIBRARIES = ["libev.so.4", "libjansson.so.4", "libxxhash.so.0", "libseccomp.so.2", "libgcc_s.so.1",
                    "libpthread.so.0", "libdl.so.2", "librt.so.1", "libnss_files.so.2", "libm.so.6",
                    "libubsan.so.1", "libasan.so.8"]
@@ -24,7 +28,8 @@ TOOL_FOLDERS = ["usr/sbin", "usr/bin", "usr/lib/xen-4.17/bin"]
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
 ACCOUNTS = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
-                  "xenpaging-pc:x:990:990:xenpaging-pc feeder:/nonexistent:/bin/false\n",
+                  "xenpaging-pc:x:990:990:xenpaging-pc feeder:/nonexistent:/bin/false\n"
+                  "sshd:x:991:65534:sshd:/run/sshd:/bin/false\n",
     "etc/group": "root:x:0:\nnogroup:x:65534:\nxenpaging-pc:x:990:\n",
     "etc/hosts": "127.0.0.1 localhost\n10.77.0.1 a\n10.77.0.2 b\n10.77.0.3 c\n10.77.0.4 d\n",
     "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
@@ -89,8 +94,8 @@ def _modules(image, kernel, now, later=()):
     image.file("lab/modules/order", "".join(os.path.basename(p) + "\n" for p in files))
 
 
-def _link_libraries(image, programs, library_path):
-    for name, path in closure(programs, library_path).items():
+def _link_libraries(image, programs, *library_folders):
+    for name, path in closure(programs, *library_folders).items():
         image.copy(path, name, follow=True)
 
 
@@ -117,6 +122,11 @@ def dom0(kernel, tools):
         if path:
             image.copy(path, merged(path), follow=True)
             programs.append(path)
+    for name in UNPACKED_PROGRAMS:
+        path = os.path.join(paths.UNPACKED, name)
+        if os.path.exists(path):
+            image.copy(path, merged(name.partition("/")[2]))
+            programs.append(path)
     for name in EXTRA_LIBRARIES:
         path = _library_here(name)
         if path:
@@ -127,7 +137,8 @@ def dom0(kernel, tools):
     if os.path.isdir(paths.DOM0_EXTRA):
         image.tree(paths.DOM0_EXTRA, rename=merged)
         programs += [p for p in glob.glob(paths.DOM0_EXTRA + "/**", recursive=True) if is_elf(p)]
-    _link_libraries(image, programs, os.path.join(tools, LIBRARIES))
+    _link_libraries(image, programs, os.path.join(tools, LIBRARIES),
+                    *(os.path.join(paths.UNPACKED, name) for name in UNPACKED_LIBRARIES))
     for path in glob.glob(os.path.join(tools, LIBRARIES, "lib*.so.*")):
         # the links of the install root, not the copies that ldd's answer would make of them
         image.copy(path, f"{LIBRARIES}/{os.path.basename(path)}")
@@ -152,5 +163,5 @@ def guest(kernel, payload):
         image.tree(payload, "payload")
         programs = [p for p in glob.glob(payload + "/**", recursive=True) if is_elf(p)]
         if programs:
-            _link_libraries(image, programs, "")
+            _link_libraries(image, programs)
     return image.pack()

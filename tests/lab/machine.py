@@ -11,16 +11,17 @@ from paths import LabError
 QEMU = "qemu-system-x86_64"
 # qemu64 and nothing more: SMAP/SMEP crash a PV dom0, rdtscp and AVX break nested guests
 CPU = "qemu64,+svm,+npt"
+FLAVOURS = ("release", "debug", "stock")
 
 
-class Options(namedtuple("Options", "mem dom0_mem cpus xen tools exact",
-                         defaults=(3072, 1024, 1, "release", "", False))):
-    """What a host is made of. Sizes in MiB; xen: release, debug or a folder with `xen` in it; tools: "" or
-    another install root than xen-build's; exact: for exact mode."""
+class Options(namedtuple("Options", "mem dom0_mem cpus xen xen_args tools exact",
+                         defaults=(3072, 1024, 1, "release", "", "", False))):
+    """What a host is made of. Sizes in MiB; xen: a flavour of xen-build's or a folder with `xen` in it; xen_args: more
+    of its command line; tools: "" or another install root than xen-build's; exact: for exact mode."""
 
     def xen_image(self):
         folder = self.xen
-        if self.xen in ("release", "debug"):
+        if self.xen in FLAVOURS:
             folder = os.path.join(paths.XEN_OUT, f"hypervisor-{self.xen}")
             _built(os.path.join(folder, "xen"), "hypervisor", self.xen)
         image = os.path.realpath(os.path.join(folder, "xen"))
@@ -58,7 +59,7 @@ def xen_cmdline(o):
              "noreboot"]
     if o.exact:
         words.append("console_timestamps=boot")
-    return " ".join(words)
+    return " ".join(words + o.xen_args.split())
 
 
 def dom0_cmdline(o):

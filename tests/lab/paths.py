@@ -8,6 +8,7 @@ BUILD = os.path.join(TOP, "build")
 CACHE = os.path.join(BUILD, "lab")
 XEN_OUT = os.path.join(BUILD, "xen", "out")
 XEN_BUILD = os.path.join(TOP, "tests", "xen", "xen-build")
+UNPACKED = os.path.join(BUILD, "unpacked")
 DOM0_EXTRA = os.path.join(BUILD, "dom0-extra")
 
 

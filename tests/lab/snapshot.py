@@ -34,7 +34,7 @@ def _dom0_image(options, kernel):
     tools = options.tools_root()
     own = [paths.read_bytes(os.path.join(paths.HERE, name)) for name in OWN_FILES]
     here = [_stats_of_program(name) for name in images.HERE_PROGRAMS + ["busybox"]]
-    extra = hashing.stats(paths.DOM0_EXTRA)
+    extra = hashing.stats(paths.DOM0_EXTRA) + hashing.stats(paths.UNPACKED)
     key = hashing.short(kernel.package, tools, hashing.stats(tools), extra, *here, *own)
     note = paths.cache("images", f"dom0-{key}.sha256")
     if os.path.exists(note):
