@@ -23,8 +23,11 @@ def check(condition, message):
 
 
 class Lab:
-    def __init__(self, hosts=2, xen="release", dom0_weight=512, **options):
+    def __init__(self, hosts=2, xen="release", dom0_weight=512, single=(), **options):
+        """single: what is different for one host (b:xen=stock), as `lab up --host` takes it."""
         self.up_args = ["--hosts", str(hosts), "--xen", xen]
+        for word in single:
+            self.up_args += ["--host", word]
         for key, value in options.items():
             self.up_args += ["--" + key.replace("_", "-"), str(value)]
         self.names = [chr(ord("a") + i) for i in range(hosts)]
@@ -80,9 +83,11 @@ class Lab:
     def pid(self, host, pattern):
         """Pid of the oldest process in dom0 whose command line matches, which may be about to start; write `[x]l` for
         `xl`, or the shell that looks is found, too."""
-        return self.sh(host, f"for i in $(seq 100); do for p in $(ls /proc | grep '^[0-9]' | sort -n); do "
-                       f"tr '\\0' ' ' </proc/$p/cmdline | grep -q '{pattern}' && echo $p && exit; done 2>/dev/null; "
-                       f"usleep 100000; done; echo 'no process like {pattern}' >&2; exit 1").strip()
+        return self.sh(host, f"like='{pattern}'; for i in $(seq 100); do "
+                       "for p in $(ls /proc | grep '^[0-9]' | sort -n); do "
+                       "mapfile -d '' -t words </proc/$p/cmdline && [[ \"${words[*]}\" =~ $like ]] && "
+                       "echo $p && exit; done 2>/dev/null; usleep 100000; done; "
+                       f"echo 'no process like {pattern}' >&2; exit 1").strip()
 
     def background(self, host, command):
         """A command in dom0 that runs beside the test; the caller waits for it."""

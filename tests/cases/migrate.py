@@ -17,6 +17,7 @@ TRANSPORT = os.path.join(TOP, "tests/cases/transport")
 VIA = "/usr/bin/via"
 ANSWER = "/usr/bin/answer"
 HOOK = "/etc/xen/scripts/postcopy"
+HOLD = "/run/hold"
 
 # phase: (host, line that starts it), (host, line that ends it)
 PHASES = {
@@ -86,20 +87,26 @@ class Lines:
 class Hosts:
     """What both hosts need for `xl migrate -s via`: the transport, its other end running, and the hook script.
 
-    receive_options, serve_options: of xenpaging-pc, for every post-copy move.
+    receive_options, serve_options: of xenpaging-pc, for every post-copy move. held: with transport/postcopy-held in
+    front of the hook script. ssh: moves go without -s, the caller has sshd running.
     """
 
-    def __init__(self, lab, receive_options="--verify", serve_options=""):
+    def __init__(self, lab, receive_options="--verify", serve_options="", held=False, ssh=False):
         self.lab = lab
         self.serve_options = serve_options
+        self.ssh = ssh
         self.answers = {}
         for host in lab.names:
             for name, path in (("via", VIA), ("answer", ANSWER)):
                 lab.put(host, os.path.join(TRANSPORT, name), path)
             # a link that is cut is noticed in seconds, not in a quarter of an hour
             lab.sh(host, f"echo 5 >/proc/sys/net/ipv4/tcp_retries2; mkdir -p {os.path.dirname(HOOK)}")
-            lab.put(host, os.path.join(TOP, "pager/hooks/postcopy"), HOOK)
-        self.answer(receive_options)
+            lab.put(host, os.path.join(TOP, "pager/hooks/postcopy"), HOOK + (".real" if held else ""))
+            if held:
+                lab.put(host, os.path.join(TRANSPORT, "postcopy-held"), HOOK)
+                lab.sh(host, f"mkdir -p {HOLD}")
+        if not ssh:
+            self.answer(receive_options)
 
     def answer(self, receive_options):
         """From now on receivers run with these options."""
@@ -108,6 +115,16 @@ class Hosts:
             self.answers[host] = Lines(self.lab, host, f"POSTCOPY_OPTIONS='{receive_options}' exec {ANSWER} 2>&1")
         for host in self.lab.names:
             self.lab.sh(host, "for i in $(seq 100); do ss -ltn | grep -q :7003 && exit 0; usleep 50000; done; exit 1")
+
+    def hold(self, host, where):
+        """The next time the hook script on that host comes there, it stops: commit-before, wait-active-after, ...
+        Nowhere else."""
+        for name in self.lab.names:
+            self.lab.sh(name, f"rm -f {HOLD}/*" + (f" && mkfifo {HOLD}/{where}" if name == host else ""))
+
+    def release(self, host, where, word="go"):
+        """It goes on, or dies (`die`)."""
+        self.lab.sh(host, f"[ -p {HOLD}/{where} ] && echo {word} >{HOLD}/{where}", timeout=20)
 
     def end(self):
         for lines in self.answers.values():
@@ -125,17 +142,30 @@ class Migration(Move):
 
     def start(self, *options, env="", transport=VIA):
         """Starts `xl migrate OPTIONS NAME HOST` on the source; xl's and the receiver's lines are read from now on."""
-        self.first_answer = len(self.hosts.answers[self.dst].lines)
+        self.first_answer = 0 if self.hosts.ssh else len(self.hosts.answers[self.dst].lines)
+        script = "" if self.hosts.ssh else f"-s {transport}"
         self.stamp("start")
         self.xl = Lines(self.lab, self.src,
-                        f"echo start; export POSTCOPY_OPTIONS='{self.hosts.serve_options}'; {env} exec xl -T migrate {' '.join(options)} -s {transport} {shlex.quote(self.name)} "
-                        f"{self.dst} 2>&1")
+                        f"echo start; export POSTCOPY_OPTIONS='{self.hosts.serve_options}'; {env} exec xl -T migrate "
+                        f"{' '.join(options)} {script} {shlex.quote(self.name)} {self.dst} 2>&1")
 
-    def at(self, host, phase, timeout=120):
-        """Waits for a phase's line of ours on a host (`src`, `dst`); its time, None if xl ended before."""
-        if host == "src":
-            return self.xl.until("^start$" if phase == "start" else rf"postcopy: {re.escape(phase)}", timeout)
-        return self.hosts.answers[self.dst].until(rf"postcopy: {re.escape(phase)}", timeout, self.first_answer)
+    def lines_of(self, role):
+        """(the lines in which `src` or `dst` speaks, the first of this move); ssh brings the receiver's to xl's."""
+        if role == "src" or self.hosts.ssh:
+            return self.xl, 0
+        return self.hosts.answers[self.dst], self.first_answer
+
+    def at(self, role, phase, timeout=120):
+        """Waits for a phase's line of ours on a side (`src`, `dst`); its time, None if xl ended before."""
+        lines, first = self.lines_of(role)
+        return lines.until("^start$" if phase == "start" else rf"postcopy: {re.escape(phase)}", timeout, first)
+
+    def held(self, role, where, timeout=120):
+        """Waits until the hook script of a side stands there; see Hosts.hold()."""
+        lines, first = self.lines_of(role)
+        check(lines.until(f"^held: {where}$", timeout, first) is not None,
+              f"the hook script on {self.src if role == 'src' else self.dst} is held at {where}"
+              + (f": {self.said()[-1500:]}" if self.xl.ended else ""))
 
     def phases(self):
         """Seconds of each phase, of a move that has ended well."""
@@ -155,7 +185,12 @@ class Migration(Move):
               + (f": {self.xl.text()[-1500:]} | {self.answer_text()[-1500:]}" if code else ""))
 
     def answer_text(self):
-        return "\n".join(line for _, line in self.hosts.answers[self.dst].lines[self.first_answer:])
+        lines, first = self.lines_of("dst")
+        return "\n".join(line for _, line in lines.lines[first:])
+
+    def said(self):
+        """What both sides have said."""
+        return self.xl.text() if self.hosts.ssh else self.xl.text() + "\n" + self.answer_text()
 
     def wait_ended(self, role, timeout=300):
         """Waits until a role has ended, well or not; returns its last words."""
@@ -178,3 +213,64 @@ class Migration(Move):
             if self.lab.console(host, self.name).count('"type":"work"') > ticks:
                 return True
         return False
+
+    def failed(self, wanted, timeout=180):
+        """The move has ended badly, with that text in what one of the two sides said."""
+        code = self.finish(timeout)
+        said = self.said()
+        check(code != 0 and wanted in said, f"xl migrate: exit status {code}, says '{wanted}'"
+              + ("" if code and wanted in said else f": {said[-2500:]}"))
+
+    def unharmed(self, when, patience=20):
+        """The guest goes on at the source, under its name; there is nothing of the move on either host."""
+        lab = self.lab
+        lab.sh(self.src, f"for i in $(seq 600); do xl domid {self.name} >/dev/null 2>&1 && exit 0; usleep 100000; "
+               "done; exit 1", timeout=90)
+        check(self.runs_on(self.src, 60), f"{when}: the guest goes on at {self.src}, under its name")
+        for host, own in ((self.src, 1), (self.dst, 0)):
+            clean(lab, host, self.name, own, when, patience)
+
+
+LEFT = """
+while :; do
+    left=$(xl list | awk '$1 ~ /^%(name)s(--.*)?$/ { print $1 }' | tail -n +%(first)d
+           for p in /proc/[0-9]*/cmdline; do mapfile -d '' -t words <$p && echo "${words[*]} "; done 2>/dev/null |
+               grep -E '%(processes)s'
+           ls -A /run/xenpaging-pc 2>/dev/null | grep -v -e last.json -e '^empty$'
+           xenstore-ls -f /local/domain 2>/dev/null | grep '/postcopy'
+           xl list | awk 'NR > 1 { print $2 }' >/run/domids
+           { xenstore-list /local/domain; xenstore-list /libxl; } | sort -u | grep -vxFf /run/domids |
+               sed 's/^/xenstore of domain /')
+    [ -z "$left" ] && exit 0
+    [ $SECONDS -lt %(patience)d ] || break
+    usleep 100000
+done
+echo $left
+"""
+
+
+def clean(lab, host, name, own, when, patience=20):
+    """Nothing of a move is left on a host: domains, processes, xenstore, /run. own: domains of that name that belong
+    there (xl of a guest that came by migration stays with it)."""
+    xl = "^xl .*migrate" + (" " if own else "")
+    processes = rf"{xl}|^([^ ]*/)?(xenpaging-pc|libxl-save-helper) |^[^ ]*sh (/usr/bin/via|{HOOK})"
+    left = lab.sh(host, LEFT % {"name": name, "first": own + 1, "processes": processes, "patience": patience},
+                  timeout=patience + 60).strip()
+    check(left == "", f"{when}: nothing is left on {host}" + (f": {left}" if left else ""))
+
+
+def memory(lab, host):
+    """Memory of a host that nobody has, and that somebody has claimed, MiB."""
+    return lab.sh(host, "xl info | grep -e ^free_memory -e ^outstanding_claims | tr -s '\n ' ' '").strip()
+
+
+def running(lab, name):
+    """Hosts on which a domain of that name, or of what it is called while it moves, has vcpus that may run; one for
+    each such domain."""
+    where = []
+    for host in lab.names:
+        for line in lab.sh(host, "xl list").splitlines()[1:]:
+            words = line.split()
+            if words[0].partition("--")[0] == name and not set(words[4]) & set("pscd"):
+                where.append(host)
+    return where
