@@ -1,0 +1,223 @@
+"""A guest moved from a host to itself in exact mode: one emulated host, a shaped lo, virtual time.
+
+What a job prints comes back as a log, the same bytes whenever the same programs run; Move picks it apart. Logs stay in
+build/exact-logs.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+from lab import LAB, TOP, Failure
+
+MIB = 256  # of the guest, unless the caller says otherwise
+LINK = "delay 1ms rate 200mbit"
+# One small batch on its way at a time: a page that a vcpu waits for stands behind it.
+RECEIVE = "--baseline --verify --push on-fault --pool-pages 32"
+
+# The guest ticks into the hypervisor's console, whose lines carry Xen's time: the outage as it is seen from outside.
+PREPARE = """#!/bin/bash
+set -e
+mkdir -p /lab/guests /etc/xen/scripts
+cp guest.cpio /lab/guests/
+cp via answer foreign-map /usr/bin/
+cp xenpaging-pc /usr/sbin/
+cp postcopy /etc/xen/scripts/
+cat >/lab/guests/g.cfg <<C
+name="g"
+type="pvh"
+kernel="/lab/vmlinux"
+ramdisk="/lab/guests/guest.cpio"
+cmdline="console=hvc0 rdinit=/init loglevel=4 tsc=reliable pci=noearly cryptomgr.notests 8250.nr_uarts=0"
+memory=%d
+vcpus=2
+tsc_mode="native"
+C
+xl create /lab/guests/g.cfg
+timeout 200 lab-agent follow /var/log/xen/console/guest-g.log '"type":"work"' >/dev/null
+"""
+
+# Both ends' lines carry dom0's clock. The two pairs of stamps round a line of Xen's tell Xen's from dom0's.
+MOVE = """#!/bin/bash
+export POSTCOPY_OPTIONS= PATH=$PATH:/usr/sbin
+xl sched-credit2 -d Domain-0 -w %(weight)d
+tc qdisc add dev lo root netem %(link)s limit 20000
+POSTCOPY_OPTIONS='%(receive)s' /usr/bin/answer 2>&1 | lab-agent stamp >/tmp/answer.log &
+for i in $(seq 100); do ss -ltn | grep -q :7003 && break; usleep 50000; done
+echo x $EPOCHREALTIME | lab-agent stamp | sed 's/^/clock before /'
+xl debug-keys t
+echo x $EPOCHREALTIME | lab-agent stamp | sed 's/^/clock after /'
+# what an undisturbed guest does
+usleep 2000000
+%(before)s
+{
+    POSTCOPY_OPTIONS='%(serve)s' xl -T migrate %(options)s -s /usr/bin/via g 127.0.0.1 2>&1
+    echo "xl migrate: exit status $?"
+} | lab-agent stamp >/tmp/xl.log &
+xl=$!
+%(meanwhile)s
+%(until)s
+wait $xl
+tty=$(xenstore-read /local/domain/$(xl domid g)/console/tty)
+console=/var/log/xen/console/guest-g--incoming.log
+guest() { # COMMAND: the report that comes after it
+    lines=$(wc -l <$console)
+    echo $1 >$tty
+    timeout 200 lab-agent follow $console | tail -n +$((lines + 1)) | grep -m 1 "\\"type\\":\\"$1\\"" >/tmp/$1
+}
+guest sweep
+guest stats
+# no tick of its may cut a line in two
+xl pause g
+cat /tmp/sweep /tmp/stats
+xenpaging-pc status --json --role receive 2>/dev/null | sed 's/^/receive /'
+tr '\\r' '\\n' </tmp/xl.log | sed 's/^/xl /'
+sed 's/^/answer /' /tmp/answer.log
+xl list
+kill $(pidof socat) 2>/dev/null
+%(after)s
+"""
+
+
+UNTIL = """
+timeout 200 lab-agent follow /var/log/xen/console/guest-g--incoming.log '"type"' >/dev/null
+sleep %(seconds)s
+xl pause g
+xenpaging-pc status --json --role receive 2>/dev/null | sed 's/^/receive /'
+tr '\\r' '\\n' </tmp/xl.log | sed 's/^/xl /'
+sed 's/^/answer /' /tmp/answer.log
+%(after)s
+exit 0
+"""
+
+
+def script(path, text):
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(text)
+    os.chmod(path, 0o755)
+
+
+class Exact:
+    """The snapshot that moves start from: a host on which guest g works."""
+
+    def __init__(self, name, mib=MIB, rate=20000):
+        self.name = f"{name}-{os.getpid()}"
+        self.mib, self.rate = mib, rate
+        self.work = tempfile.mkdtemp(prefix=name + ".")
+        self.logs = os.path.join(TOP, "build/exact-logs", name)
+
+    def __enter__(self):
+        # hosts end with this process, whatever happens to it
+        os.environ.setdefault("LAB_OWNER_PID", str(os.getpid()))
+        try:
+            self._prepare()
+        except BaseException:
+            shutil.rmtree(self.work)
+            raise
+        return self
+
+    def _prepare(self):
+        payload, job = os.path.join(self.work, "payload"), os.path.join(self.work, "prepare")
+        os.mkdir(job)
+        subprocess.run([os.path.join(TOP, "tests/witness/make-payload"), payload, "--commands", "--mib",
+                        str(self.mib // 2), "--threads", "2", "--rate", str(self.rate)], check=True)
+        subprocess.run(["make", "-s", "-C", os.path.join(TOP, "tests/bench"), "OUT=../../build/bench"], check=True)
+        subprocess.run([LAB, "guest-image", os.path.join(job, "guest.cpio"), "--payload", payload], check=True)
+        for source in ("tests/cases/transport/via", "tests/cases/transport/answer", "build/pager/xenpaging-pc",
+                       "pager/hooks/postcopy", "build/bench/foreign-map"):
+            shutil.copy(os.path.join(TOP, source), job)
+        script(os.path.join(job, "run"), PREPARE % self.mib)
+        subprocess.run([LAB, "exact-prepare", self.name, job, "--timeout", "900"], check=True)
+
+    def __exit__(self, *_):
+        shutil.rmtree(self.work)
+        pointer = os.path.join(TOP, "build/lab/exact", self.name + ".json")
+        if os.path.exists(pointer):
+            os.remove(pointer)
+
+    def start(self, name, options="", receive=RECEIVE, serve="", weight=512, before="", meanwhile="", after="",
+              until="", whole=True):
+        """Starts a move in the background; its name is unique. before, meanwhile, after: lines of shell. until: so many
+        seconds after the guest's first word on its new host the job ends, whether the move has or not. whole: without
+        it meanwhile ends the job."""
+        job = os.path.join(self.work, name)
+        os.mkdir(job)
+        script(os.path.join(job, "run"), MOVE % {
+            "options": options, "receive": receive, "serve": serve, "weight": weight, "link": LINK,
+            "before": before, "meanwhile": meanwhile, "after": after,
+            "until": UNTIL % {"seconds": until, "after": after} if until else ""})
+        os.makedirs(self.logs, exist_ok=True)
+        log = os.path.join(self.logs, name + ".log")
+        process = subprocess.Popen([LAB, "exact", self.name, job, "--timeout", "1500", "--log", log],
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        return Move(name, process, log, whole and not until)
+
+
+class Move:
+    def __init__(self, name, process, path, whole):
+        self.name, self.process, self.path, self.whole = name, process, path, whole
+        self.log = None
+
+    def wait(self):
+        """Until the job has ended well."""
+        _, err = self.process.communicate()
+        with open(self.path, encoding="utf-8", errors="replace") as f:
+            self.log = f.read()
+        if self.process.returncode:
+            raise Failure(f"{self.name}: the job ends with {self.process.returncode}: {err} {self.log[-3000:]}")
+        if self.whole and not re.search(r"^xl \d+ xl migrate: exit status 0$", self.log, re.M):
+            raise Failure(f"{self.name}: xl migrate failed: {self.log[-3000:]}")
+        return self
+
+    def at(self, side, text):
+        """dom0's clock in us at a side's (xl, answer) first line with that text."""
+        match = re.search(rf"^{side} (\d+) .*{re.escape(text)}", self.log, re.M)
+        if not match:
+            raise Failure(f"{self.name}: no line '{text}' of {side}: {self.log[-3000:]}")
+        return int(match[1])
+
+    def took_ms(self, start, end):
+        """start, end: (side, text)."""
+        return round((self.at(*end) - self.at(*start)) / 1000, 3)
+
+    def seconds(self, side):
+        """From a side's first line to its last."""
+        stamps = [int(us) for us in re.findall(rf"^{side} (\d+) ", self.log, re.M)]
+        return round((stamps[-1] - stamps[0]) / 1e6, 3)
+
+    def json(self, pattern):
+        """The last line that matches, from its first brace on; None without one."""
+        lines = [line for line in self.log.splitlines() if re.search(pattern, line)]
+        return json.loads(lines[-1][lines[-1].index("{"):]) if lines else None
+
+    def receive(self):
+        return self.json(r"^receive \{")
+
+    def xen_minus_dom0(self):
+        """us to add to dom0's clock to get Xen's; good to the run time of a small program."""
+        around = re.search(r"^clock before (\d+) x.*?^\(XEN\) \[ *([\d.]+)\].*?^clock after (\d+) x", self.log,
+                           re.M | re.S)
+        if not around:
+            raise Failure(f"{self.name}: no line of Xen's between two of dom0's")
+        return round(float(around[2]) * 1e6 - (int(around[1]) + int(around[3])) / 2)
+
+    def real_minus_dom0(self):
+        """us to add to dom0's clock to get its time of day, which is what logs are stamped with."""
+        pairs = re.findall(r"^clock \w+ (\d+) x (\d+)\.(\d+)$", self.log, re.M)
+        return max(int(seconds + fraction) - int(us) for us, seconds, fraction in pairs)
+
+    def ticks(self):
+        """What tests/witness/analyse says of the guest's ticks, in virtual time."""
+        path = self.path + ".serial"
+        with open(path, "w", encoding="utf-8") as f:
+            for dom, seconds, text in re.findall(r"\(d(\d+)\) \[ *([\d.]+)\] (.*)", self.log):
+                f.write(f"{round(float(seconds) * 1e6)} (d{dom}) {text}\n")
+        out = subprocess.run([sys.executable, os.path.join(TOP, "tests/witness/analyse"), "--serial", f"a={path}"],
+                             capture_output=True, text=True, check=False)
+        if out.returncode:
+            raise Failure(f"{self.name}: ticks: {out.stdout[:500]} {out.stderr}")
+        return json.loads(out.stdout)["serial"]
