@@ -52,14 +52,17 @@ for i in $(seq 100); do ss -ltn | grep -q :7003 && break; usleep 50000; done
 echo x $EPOCHREALTIME | lab-agent stamp | sed 's/^/clock before /'
 xl debug-keys t
 echo x $EPOCHREALTIME | lab-agent stamp | sed 's/^/clock after /'
-# what an undisturbed guest does
-usleep 2000000
-%(before)s
+# what an undisturbed guest does: long enough to outweigh what has just run
+usleep 5000000
 {
-    POSTCOPY_OPTIONS='%(serve)s' xl -T migrate %(options)s -s /usr/bin/via g 127.0.0.1 2>&1
+    xl -T migrate %(options)s -s /usr/bin/via g 127.0.0.1 2>&1
     echo "xl migrate: exit status $?"
 } | lab-agent stamp >/tmp/xl.log &
 xl=$!
+logs() {
+    tr '\\r' '\\n' </tmp/xl.log | sed 's/^/xl /'
+    sed 's/^/answer /' /tmp/answer.log
+}
 %(meanwhile)s
 %(until)s
 wait $xl
@@ -68,8 +71,7 @@ if ! tail -n 1 /tmp/xl.log | grep -q 'exit status 0'; then
     tail -n 60 /var/log/xen/console/guest-g.log | sed 's/^/console /'
     for vcpu in 0 1; do /usr/lib/xen-4.17/bin/xenctx -C $(xl domid g) $vcpu; done 2>&1 | sed 's/^/xenctx /'
     xl list
-    tr '\\r' '\\n' </tmp/xl.log | sed 's/^/xl /'
-    sed 's/^/answer /' /tmp/answer.log
+    logs
     exit 1
 fi
 tty=$(xenstore-read /local/domain/$(xl domid g)/console/tty)
@@ -85,8 +87,7 @@ guest stats
 xl pause g
 cat /tmp/sweep /tmp/stats
 xenpaging-pc status --json --role receive 2>/dev/null | sed 's/^/receive /'
-tr '\\r' '\\n' </tmp/xl.log | sed 's/^/xl /'
-sed 's/^/answer /' /tmp/answer.log
+logs
 xl list
 kill $(pidof socat) 2>/dev/null
 %(after)s
@@ -98,8 +99,7 @@ timeout 200 lab-agent follow /var/log/xen/console/guest-g--incoming.log '"type"'
 sleep %(seconds)s
 xl pause g
 xenpaging-pc status --json --role receive 2>/dev/null | sed 's/^/receive /'
-tr '\\r' '\\n' </tmp/xl.log | sed 's/^/xl /'
-sed 's/^/answer /' /tmp/answer.log
+logs
 %(after)s
 exit 0
 """
@@ -160,16 +160,15 @@ class Exact:
         if os.path.exists(pointer):
             os.remove(pointer)
 
-    def start(self, name, options="", receive=RECEIVE, serve="", weight=512, before="", meanwhile="", after="",
+    def start(self, name, options="", receive=RECEIVE, weight=512, meanwhile="", after="",
               until="", whole=True):
-        """Starts a move in the background; its name is unique. before, meanwhile, after: lines of shell. until: so many
+        """Starts a move in the background; its name is unique. meanwhile, after: lines of shell. until: so many
         seconds after the guest's first word on its new host the job ends, whether the move has or not. whole: without
         it meanwhile ends the job."""
         job = os.path.join(self.work, name)
         os.mkdir(job)
         script(os.path.join(job, "run"), MOVE % {
-            "options": options, "receive": receive, "serve": serve, "weight": weight, "link": LINK,
-            "before": before, "meanwhile": meanwhile, "after": after,
+            "options": options, "receive": receive, "weight": weight, "link": LINK, "meanwhile": meanwhile, "after": after,
             "until": UNTIL % {"seconds": until, "after": after} if until else ""})
         os.makedirs(self.logs, exist_ok=True)
         log = os.path.join(self.logs, name + ".log")
@@ -237,7 +236,9 @@ class Move:
         with open(path, "w", encoding="utf-8") as f:
             for dom, seconds, text in re.findall(r"\(d(\d+)\) \[ *([\d.]+)\] (.*)", self.log):
                 f.write(f"{round(float(seconds) * 1e6)} (d{dom}) {text}\n")
-        out = subprocess.run([sys.executable, os.path.join(TOP, "tests/witness/analyse"), "--serial", f"a={path}"],
+        start = re.search(r"^xl (\d+) ", self.log, re.M)
+        out = subprocess.run([sys.executable, os.path.join(TOP, "tests/witness/analyse"), "--serial", f"a={path}",
+                              "--disturbed-from", str(int(start[1]) + self.xen_minus_dom0())],
                              capture_output=True, text=True, check=False)
         if out.returncode:
             raise Failure(f"{self.name}: ticks: {out.stdout[:500]} {out.stderr}")
