@@ -200,6 +200,15 @@ class Bench:
         self.lab("guest", "a", name, "--vcpus", str(vcpus), "--memory", str(memory), "--payload", payload, *lines)
         return self.domid(name)
 
+    def bare(self, name, program, paused=False):
+        """A PVH guest that is one of our programs and nothing else (guest/bare.c); returns its domid."""
+        self.lab("put", "a", os.path.join(BUILD, program), f"/var/{program}")
+        config = (f'name="{name}"', 'type="pvh"', f'kernel="/var/{program}"', "memory=32", "vcpus=1",
+                  'on_crash="preserve"', 'tsc_mode="native"')
+        words = " ".join(f"'{line}'" for line in config)
+        self.sh(f"printf '%s\\n' {words} >/var/{name}.cfg && xl create {'-p' if paused else ''} /var/{name}.cfg")
+        return self.domid(name)
+
     def domid(self, name):
         return int(self.sh(f"xl domid {name}"))
 

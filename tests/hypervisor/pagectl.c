@@ -284,6 +284,8 @@ static int command(struct pagectl *p, const char *line)
         return print_type(p, gfn);
     if (sscanf(line, "write %" SCNx64 " %u %" SCNu32, &gfn, &n, &value) == 3)
         return write_word(p, gfn, n, value);
+    if (sscanf(line, "param %u %" SCNu32, &n, &value) == 2)
+        return xc_hvm_param_set(p->xch, p->domid, n, value) ? -errno : 0;
     if (strcmp(line, "quiet") == 0 || strcmp(line, "verbose") == 0) {
         p->quiet = line[0] == 'q';
         return 0;
