@@ -8,7 +8,7 @@ PAGER_RECEIVE := receive.c receive_commit.c receive_end.c receive_link.c receive
 	receive_report.c receive_set.c receive_verify.c
 PAGER_SERVE := serve.c serve_commit.c serve_end.c serve_frames.c serve_listen.c serve_push.c serve_report.c \
 	serve_scan.c serve_switch.c serve_transport.c
-PAGER_XEN := backend_xen.c xen_domain.c xen_ring.c
+PAGER_XEN := backend_xen.c xen_domain.c xen_paging_ops.c xen_ring.c
 PAGER_COMMANDS := main.c cmd_commit.c cmd_join.c cmd_probe.c cmd_receive.c cmd_serve.c cmd_status.c \
 	session_options.c
 
@@ -18,4 +18,4 @@ PAGER_PORTABLE := $(PAGER_CORE) $(PAGER_WIRE) $(PAGER_SESSION) $(PAGER_FEEDER) $
 # Xen's public headers need GNU C (anonymous unions, asm).
 PAGER_CFLAGS := -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Werror
 PAGER_LIBS := -lev -ljansson -lxxhash -lseccomp
-PAGER_XEN_LIBS := -lxenctrl -lxenevtchn -lxenforeignmemory -lxenstore
+PAGER_XEN_LIBS := -lxenctrl -lxencall -lxenevtchn -lxenforeignmemory -lxenstore

@@ -6,8 +6,12 @@
 
 #include <xen/hvm/params.h>
 
+#define RANGE_OFFSET 16
+_Static_assert(sizeof(((vm_event_request_t *)0)->u) >= RANGE_OFFSET + sizeof(uint64_t), "room for nr");
+
 static const char *const step_text[] = {
     [XEN_RING_OK] = "done",
+    [XEN_RING_RESOURCE] = "acquiring the ring's pages",
     [XEN_RING_PAUSE] = "pausing the domain",
     [XEN_RING_PARAM] = "reading HVM_PARAM_PAGING_RING_PFN",
     [XEN_RING_POPULATE] = "populating the ring page",
@@ -139,10 +143,65 @@ void xen_ring_abandon(struct xen_ring *ring)
     if (ring->port >= 0)
         xenevtchn_unbind(ring->xce, (evtchn_port_t)ring->port);
     ring->port = -1;
-    if (ring->page)
+    if (ring->resource)
+        xenforeignmemory_unmap_resource(ring->fmem, ring->resource);
+    else if (ring->page)
         xenforeignmemory_unmap(ring->fmem, ring->page, 1);
+    ring->resource = NULL;
     ring->page = NULL;
     ring->enabled = false;
+}
+
+static enum xen_ring_step attach_frames(struct xen_ring *ring, struct paging_ops *ops,
+                                        const struct paging_attach *how)
+{
+    uint32_t remote_port;
+    int rc;
+
+    ring->resource =
+        xenforeignmemory_map_resource(ring->fmem, (domid_t)ring->domid, PAGING_RING_RESOURCE, PAGING_RING_ID,
+                                      0, how->frames, &ring->page, PROT_READ | PROT_WRITE, 0);
+    if (!ring->resource)
+        return XEN_RING_RESOURCE;
+    ring->frames = how->frames;
+    rc = paging_ops_attach(ops, how, &remote_port);
+    if (rc) {
+        errno = -rc;
+        return XEN_RING_ENABLE;
+    }
+    ring->enabled = true;
+    /* Xen has made it an empty ring. */
+    BACK_RING_INIT(&ring->back, (vm_event_sring_t *)ring->page, how->frames * XC_PAGE_SIZE);
+    ring->port = xenevtchn_bind_interdomain(ring->xce, ring->domid, remote_port);
+    return ring->port < 0 ? XEN_RING_BIND : XEN_RING_OK;
+}
+
+int xen_ring_attach_frames(struct xen_ring *ring, xc_interface *xch, xenforeignmemory_handle *fmem,
+                           xenevtchn_handle *xce, struct paging_ops *ops, const struct paging_attach *how,
+                           enum xen_ring_step *failed)
+{
+    enum xen_ring_step step;
+
+    memset(ring, 0, sizeof(*ring));
+    ring->xch = xch;
+    ring->fmem = fmem;
+    ring->xce = xce;
+    ring->domid = ops->domid;
+    ring->port = -1;
+    step = attach_frames(ring, ops, how);
+    if (step != XEN_RING_OK) {
+        int saved = errno;
+
+        /* A ring taken over has a guest that depends on it. */
+        if (how->again)
+            xen_ring_abandon(ring);
+        else
+            xen_ring_detach(ring, false);
+        errno = saved;
+    }
+    if (failed)
+        *failed = step;
+    return step == XEN_RING_OK ? 0 : -1;
 }
 
 int xen_ring_detach(struct xen_ring *ring, bool keep_page)
@@ -193,6 +252,10 @@ bool xen_ring_next(struct xen_ring *ring, struct xen_ring_request *req)
     req->paging_flags = raw.u.mem_paging.flags;
     req->reason = raw.reason;
     req->version = raw.version;
+    req->nr = 1;
+    /* Follows flags in a Xen that has ranges; the union is larger in any. */
+    if (req->paging_flags & XEN_RING_RANGE)
+        memcpy(&req->nr, (const uint8_t *)&raw.u.mem_paging + RANGE_OFFSET, sizeof(req->nr));
     return true;
 }
 

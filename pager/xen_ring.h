@@ -16,6 +16,8 @@
 
 #include <xen/vm_event.h>
 
+#include "xen_paging_ops.h"
+
 /* Exported by libxenctrl for libxenguest, declared only in its private header (tools/libs/ctrl/xc_private.h).
  */
 int xc_get_pfn_type_batch(xc_interface *xch, uint32_t domid, unsigned int num, xen_pfn_t *pfns);
@@ -25,9 +27,11 @@ struct xen_ring {
     xenforeignmemory_handle *fmem; /* borrowed */
     xenevtchn_handle *xce;         /* borrowed; the caller polls its descriptor */
     uint32_t domid;
-    void *page;        /* the shared page, NULL when not attached */
-    uint64_t ring_gfn; /* HVM_PARAM_PAGING_RING_PFN */
-    int port;          /* local port, -1 when not bound */
+    void *page;                                 /* the shared page or pages, NULL when not attached */
+    uint64_t ring_gfn;                          /* HVM_PARAM_PAGING_RING_PFN; of a ring of one page */
+    xenforeignmemory_resource_handle *resource; /* NULL: a page of the domain */
+    unsigned int frames;
+    int port; /* local port, -1 when not bound */
     vm_event_back_ring_t back;
     bool enabled;
     bool removed;          /* the page has left the guest's physmap */
@@ -40,13 +44,17 @@ struct xen_ring_request {
     uint32_t vcpu_id;      /* of the guest; of the *calling* domain when foreign */
     uint32_t p2mt;         /* type the gfn had, Xen's p2m_type_t */
     uint32_t flags;        /* VM_EVENT_FLAG_* */
-    uint32_t paging_flags; /* MEM_PAGING_DROP_PAGE, MEM_PAGING_EVICT_FAIL */
+    uint32_t paging_flags; /* MEM_PAGING_DROP_PAGE, MEM_PAGING_EVICT_FAIL, XEN_RING_RANGE */
+    uint64_t nr;           /* gfns that it is for; 1 without XEN_RING_RANGE */
     uint32_t reason;       /* VM_EVENT_REASON_*; anything but MEM_PAGING is answered and otherwise ignored */
     uint32_t version;
 };
 
+#define XEN_RING_RANGE 4u /* MEM_PAGING_RANGE of a Xen that has it */
+
 enum xen_ring_step {
     XEN_RING_OK,
+    XEN_RING_RESOURCE,
     XEN_RING_PAUSE,
     XEN_RING_PARAM,
     XEN_RING_POPULATE,
@@ -67,6 +75,16 @@ enum xen_ring_step {
  */
 int xen_ring_attach(struct xen_ring *ring, xc_interface *xch, xenforeignmemory_handle *fmem,
                     xenevtchn_handle *xce, uint32_t domid, enum xen_ring_step *failed);
+
+/*
+ * As above, with the ring in frames that outlive us (xen_paging_ops.h: paging_ops_attach()), and the domain
+ * not paused. XEN_RING_RESOURCE with EOPNOTSUPP, or XEN_RING_ENABLE with ENOSYS: this Xen has only the ring
+ * of one page. A ring that is not empty is drained by the caller without waiting for an event: requests may
+ * have come before the event channel was bound.
+ */
+int xen_ring_attach_frames(struct xen_ring *ring, xc_interface *xch, xenforeignmemory_handle *fmem,
+                           xenevtchn_handle *xce, struct paging_ops *ops, const struct paging_attach *how,
+                           enum xen_ring_step *failed);
 
 /* What a step does, and for XEN_RING_ENABLE what the errno value means. Static strings. */
 const char *xen_ring_step_text(enum xen_ring_step step);

@@ -16,9 +16,11 @@
 
 static struct {
     union {
-        uint8_t bytes[4096];
+        uint8_t bytes[PAGING_RING_FRAMES_MAX * 4096]; /* of a ring of one page only the first */
         vm_event_sring_t ring;
     } page __attribute__((aligned(4096)));
+    struct paging_attach how;
+    int fail_acquire, fail_attach, acquired;
     vm_event_front_ring_t front;
     int pauses, maps, notified, bound;
     bool enabled, ring_page_there;
@@ -175,6 +177,46 @@ int xenevtchn_unmask(xenevtchn_handle *xce, evtchn_port_t port)
     return 0;
 }
 
+xenforeignmemory_resource_handle *xenforeignmemory_map_resource(xenforeignmemory_handle *fmem, domid_t domid,
+                                                                unsigned int type, unsigned int id,
+                                                                unsigned long frame, unsigned long nr_frames,
+                                                                void **paddr, int prot, int flags)
+{
+    (void)fmem, (void)domid, (void)prot, (void)flags;
+    assert_int_equal(type, 3);
+    assert_int_equal(id, XEN_DOMCTL_VM_EVENT_OP_PAGING);
+    assert_int_equal(frame, 0);
+    assert_in_range(nr_frames, 1, PAGING_RING_FRAMES_MAX);
+    if (xen.fail_acquire) {
+        errno = xen.fail_acquire;
+        return NULL;
+    }
+    xen.acquired++;
+    *paddr = &xen.page;
+    return (xenforeignmemory_resource_handle *)&xen;
+}
+
+int xenforeignmemory_unmap_resource(xenforeignmemory_handle *fmem, xenforeignmemory_resource_handle *fres)
+{
+    (void)fmem;
+    assert_ptr_equal(fres, &xen);
+    xen.acquired--;
+    return 0;
+}
+
+int paging_ops_attach(struct paging_ops *ops, const struct paging_attach *how, uint32_t *port)
+{
+    assert_int_equal(ops->domid, 3);
+    if (xen.fail_attach)
+        return -xen.fail_attach;
+    xen.how = *how;
+    xen.enabled = true;
+    *port = 5;
+    SHARED_RING_INIT(&xen.page.ring);
+    FRONT_RING_INIT(&xen.front, &xen.page.ring, how->frames * 4096);
+    return 0;
+}
+
 /* -- the hypervisor's end of the ring */
 
 static void request(uint64_t gfn, uint32_t vcpu, uint32_t flags, uint32_t paging_flags)
@@ -198,6 +240,21 @@ static bool response(vm_event_response_t *rsp)
     memcpy(rsp, RING_GET_RESPONSE(&xen.front, xen.front.rsp_cons), sizeof(*rsp));
     xen.front.rsp_cons++;
     return true;
+}
+
+/* As a Xen that has ranges writes it: nr follows flags. */
+static void range_request(uint64_t gfn, uint64_t nr)
+{
+    struct {
+        uint64_t gfn;
+        uint32_t p2mt, flags;
+        uint64_t nr;
+    } paging = {gfn, 7, 4, nr};
+    vm_event_request_t *req;
+
+    request(gfn, 0, VM_EVENT_FLAG_FOREIGN, 4);
+    req = RING_GET_REQUEST(&xen.front, xen.front.req_prod_pvt - 1);
+    memcpy(&req->u, &paging, sizeof(paging));
 }
 
 static struct xen_ring ring;
@@ -387,6 +444,104 @@ static void answers_in_any_order_fill_the_ring_exactly(void **state)
     assert_int_equal(got + n + XEN_RING_NR_UNCONSUMED_REQUESTS(&ring.back), sent);
 }
 
+static void attach_frames(uint32_t frames)
+{
+    struct paging_ops ops = {.domid = 3};
+    const struct paging_attach how = {.frames = frames, .range_foreign = 256};
+    enum xen_ring_step step;
+
+    assert_int_equal(xen_ring_attach_frames(&ring, NULL, NULL, NULL, &ops, &how, &step), 0);
+    assert_int_equal(step, XEN_RING_OK);
+    assert_int_equal(xen.how.frames, frames);
+    assert_int_equal(xen.how.range_foreign, 256);
+    assert_false(xen.how.again);
+}
+
+static void a_ring_of_many_pages_leaves_the_guest_alone(void **state)
+{
+    const struct {
+        uint32_t frames, slots;
+    } sizes[] = {{1, 8}, {2, 16}, {64, 512}};
+    struct xen_ring_request req;
+    vm_event_response_t rsp;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        attach_frames(sizes[i].frames);
+        assert_int_equal(xen_ring_slots(&ring), sizes[i].slots);
+        assert_true(xen.ring_page_there);
+        assert_int_equal(xen.pauses, 0);
+        for (uint32_t k = 0; k < sizes[i].slots; k++)
+            request(k, k, VM_EVENT_FLAG_VCPU_PAUSED, 0);
+        for (uint32_t k = 0; k < sizes[i].slots; k++) {
+            assert_true(xen_ring_next(&ring, &req));
+            assert_int_equal(req.gfn, k);
+            assert_int_equal(req.nr, 1);
+            xen_ring_respond(&ring, &req);
+        }
+        xen.notified = 0;
+        assert_int_equal(xen_ring_push(&ring), 0);
+        assert_int_equal(xen.notified, 1);
+        for (uint32_t k = 0; k < sizes[i].slots; k++)
+            assert_true(response(&rsp));
+        assert_int_equal(xen_ring_detach(&ring, true), 0);
+        assert_int_equal(xen.acquired, 0);
+        assert_int_equal(xen.bound, 0);
+        assert_false(xen.enabled);
+        assert_true(xen.ring_page_there);
+    }
+}
+
+static void a_request_for_a_range_says_how_many(void **state)
+{
+    struct xen_ring_request req;
+    vm_event_response_t rsp;
+
+    (void)state;
+    attach_frames(64);
+    range_request(0x100, 256);
+    assert_true(xen_ring_next(&ring, &req));
+    assert_int_equal(req.gfn, 0x100);
+    assert_int_equal(req.nr, 256);
+    assert_int_equal(req.paging_flags, XEN_RING_RANGE);
+    xen_ring_respond(&ring, &req);
+    assert_int_equal(xen_ring_push(&ring), 0);
+    assert_true(response(&rsp));
+    assert_int_equal(rsp.u.mem_paging.flags, 0);
+    assert_int_equal(rsp.u.mem_paging.gfn, 0x100);
+    xen_ring_abandon(&ring);
+}
+
+static void a_xen_without_the_resource_is_told_apart(void **state)
+{
+    struct paging_ops ops = {.domid = 3};
+    const struct paging_attach how = {.frames = 64};
+    enum xen_ring_step step;
+
+    (void)state;
+    memset(&ring, 0xa5, sizeof(ring)); /* nothing of it is believed */
+    xen.fail_acquire = EOPNOTSUPP;
+    assert_int_equal(xen_ring_attach_frames(&ring, NULL, NULL, NULL, &ops, &how, &step), -1);
+    assert_int_equal(step, XEN_RING_RESOURCE);
+    assert_int_equal(errno, EOPNOTSUPP);
+    xen.fail_acquire = 0;
+    xen.fail_attach = EBUSY;
+    assert_int_equal(xen_ring_attach_frames(&ring, NULL, NULL, NULL, &ops, &how, &step), -1);
+    assert_int_equal(step, XEN_RING_ENABLE);
+    assert_int_equal(errno, EBUSY);
+    assert_int_equal(xen.acquired, 0);
+    xen.fail_attach = 0;
+    xen.fail_bind = ENOSPC;
+    assert_int_equal(xen_ring_attach_frames(&ring, NULL, NULL, NULL, &ops, &how, &step), -1);
+    assert_int_equal(step, XEN_RING_BIND);
+    assert_int_equal(errno, ENOSPC);
+    assert_int_equal(xen.acquired, 0);
+    assert_false(xen.enabled);
+    /* And the ring of one page still comes. */
+    xen.fail_bind = 0;
+    attach();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -396,6 +551,9 @@ int main(void)
         cmocka_unit_test_setup(what_the_guest_left_in_the_ring_page_is_not_believed, setup),
         cmocka_unit_test_setup(rot_12_every_step_of_attaching_is_checked_and_undone, setup),
         cmocka_unit_test_setup(rot_14_detaching_gives_the_ring_page_back, setup),
+        cmocka_unit_test_setup(a_ring_of_many_pages_leaves_the_guest_alone, setup),
+        cmocka_unit_test_setup(a_request_for_a_range_says_how_many, setup),
+        cmocka_unit_test_setup(a_xen_without_the_resource_is_told_apart, setup),
         cmocka_unit_test_setup(answers_in_any_order_fill_the_ring_exactly, setup),
     };
 
