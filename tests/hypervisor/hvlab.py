@@ -85,8 +85,9 @@ class Lines:
 class Pagectl(Lines):
     """tests/hypervisor/pagectl in dom0, attached to a domain."""
 
-    def __init__(self, domid):
-        super().__init__([LAB, "exec", "a", "--", "pagectl", str(domid)], "pagectl", stdin=subprocess.PIPE)
+    def __init__(self, domid, *ring):
+        super().__init__([LAB, "exec", "a", "--", "pagectl", str(domid), *map(str, ring)], "pagectl",
+                         stdin=subprocess.PIPE)
         match = self.until(r"^attached slots=(\d+) gfns=(\d+)", 30)
         self.slots, self.gfns = int(match[1]), int(match[2])
         self.requests = []
@@ -186,7 +187,7 @@ class Bench:
         with open(path, encoding="utf-8", errors="replace") as f:
             return f.read()
 
-    def guest(self, name, program, *arguments, vcpus=1, memory=256, cfg=()):
+    def guest(self, name, program, *arguments, vcpus=1, memory=256, cfg=(), paused=False):
         """A PVH guest that runs one of our programs; returns its domid."""
         payload = os.path.join(self._folder, name)
         os.mkdir(payload)
@@ -197,17 +198,26 @@ class Bench:
                     "exec /payload/" + " ".join([program, *arguments]) + "\n")
         os.chmod(os.path.join(payload, "run"), 0o755)
         lines = [word for line in cfg for word in ("--cfg", line)]
-        self.lab("guest", "a", name, "--vcpus", str(vcpus), "--memory", str(memory), "--payload", payload, *lines)
+        self.lab("guest", "a", name, "--vcpus", str(vcpus), "--memory", str(memory), "--payload", payload, *lines,
+                 *(["--paused"] if paused else []))
         return self.domid(name)
 
-    def bare(self, name, program, paused=False):
-        """A PVH guest that is one of our programs and nothing else (guest/bare.c); returns its domid."""
+    def bare(self, name, program, vcpus=1, memory=32, paused=False):
+        """A PVH guest that is one of our programs and nothing else, no console, no device; returns its domid."""
         self.lab("put", "a", os.path.join(BUILD, program), f"/var/{program}")
-        config = (f'name="{name}"', 'type="pvh"', f'kernel="/var/{program}"', "memory=32", "vcpus=1",
+        config = (f'name="{name}"', 'type="pvh"', f'kernel="/var/{program}"', f"memory={memory}", f"vcpus={vcpus}",
                   'on_crash="preserve"', 'tsc_mode="native"')
         words = " ".join(f"'{line}'" for line in config)
         self.sh(f"printf '%s\\n' {words} >/var/{name}.cfg && xl create {'-p' if paused else ''} /var/{name}.cfg")
         return self.domid(name)
+
+    def said(self, domid, text, timeout=30):
+        """The first line with that text in it that a domain has written to port 0xe9."""
+        done = self.lab("serial", "a", "--wait", f"(d{domid}) {text}", "--timeout", str(timeout), status=None,
+                        capture_output=True, text=True)
+        if done.returncode:
+            raise Failure(f"domain {domid} has not said {text!r} within {timeout} s")
+        return done.stdout
 
     def domid(self, name):
         return int(self.sh(f"xl domid {name}"))
@@ -218,8 +228,9 @@ class Bench:
         self._lines.append(lines)
         return lines
 
-    def pagectl(self, domid):
-        lines = Pagectl(domid)
+    def pagectl(self, domid, *ring):
+        """ring: frames [range_target range_foreign ["again"]] of a ring that is a resource."""
+        lines = Pagectl(domid, *ring)
         self._lines.append(lines)
         return lines
 

@@ -1,7 +1,10 @@
 /*
- * A pager that does as it is told: `pagectl DOMID` in dom0 attaches to a domain's paging ring, evicts what it
- * is asked to and keeps the contents, and prints every ring request as a line. Answers can be held back.
- * Commands come on stdin, one a line; each ends with a line `ok COMMAND` or `error COMMAND: why`.
+ * A pager that does as it is told: in dom0 it attaches to a domain's paging ring, evicts what it is asked to
+ * and keeps the contents, and prints every ring request as a line. Answers can be held back. Commands come on
+ * stdin, one a line; each ends with a line `ok COMMAND` or `error COMMAND: why`.
+ *
+ * usage: pagectl DOMID [FRAMES [RANGE_TARGET RANGE_FOREIGN [again]]]
+ * With FRAMES the ring is that many frames of a resource.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -14,6 +17,7 @@
 
 #include "../../pager/xen_ring.h"
 #include "absent_pages.h"
+#include "batch_commands.h"
 #include "foreign_probe.h"
 
 #define EVICT_BATCH 256
@@ -25,7 +29,10 @@ struct pagectl {
     xenforeignmemory_handle *fmem;
     xenevtchn_handle *xce;
     struct xen_ring ring;
+    struct paging_ops ops;
+    struct paging_attach how; /* no frames: the ring is a page of the domain */
     struct absent_pages pages;
+    void *mapped; /* a page kept mapped */
     bool attached;
     bool hold;  /* keep requests unanswered until told */
     bool quiet; /* count requests, do not print them */
@@ -49,13 +56,27 @@ static int install(struct pagectl *p, uint64_t gfn)
     return 0;
 }
 
+/* All gfns of a range. */
+static int install_range(struct pagectl *p, uint64_t first, uint64_t nr)
+{
+    int rc = 0;
+
+    for (uint64_t gfn = first; gfn < first + nr; gfn++) {
+        int one = absent_pages_state(&p->pages, gfn) == GFN_ABSENT ? install(p, gfn) : 0;
+
+        if (one && one != -ENOENT)
+            rc = one;
+    }
+    return rc;
+}
+
 static int answer(struct pagectl *p, const struct xen_ring_request *req)
 {
     int rc = 0;
 
     if (!(req->paging_flags & MEM_PAGING_DROP_PAGE)) {
         if (absent_pages_state(&p->pages, req->gfn) == GFN_ABSENT)
-            rc = install(p, req->gfn);
+            rc = install_range(p, req->gfn, req->nr);
         else if (req->paging_flags & MEM_PAGING_EVICT_FAIL)
             /* a nominated page that is still there: only its type has to change; it may have changed already
              */
@@ -86,10 +107,11 @@ static int answer_held(struct pagectl *p, unsigned int n)
 
 static void report(const struct xen_ring_request *req)
 {
-    printf("request gfn=%" PRIx64 " vcpu=%u paused=%d foreign=%d drop=%d evict_fail=%d p2mt=%u\n", req->gfn,
-           req->vcpu_id, !!(req->flags & VM_EVENT_FLAG_VCPU_PAUSED), !!(req->flags & VM_EVENT_FLAG_FOREIGN),
-           !!(req->paging_flags & MEM_PAGING_DROP_PAGE), !!(req->paging_flags & MEM_PAGING_EVICT_FAIL),
-           req->p2mt);
+    printf("request gfn=%" PRIx64 " vcpu=%u paused=%d foreign=%d drop=%d evict_fail=%d p2mt=%u nr=%" PRIu64
+           "\n",
+           req->gfn, req->vcpu_id, !!(req->flags & VM_EVENT_FLAG_VCPU_PAUSED),
+           !!(req->flags & VM_EVENT_FLAG_FOREIGN), !!(req->paging_flags & MEM_PAGING_DROP_PAGE),
+           !!(req->paging_flags & MEM_PAGING_EVICT_FAIL), req->p2mt, req->nr);
 }
 
 static int drain(struct pagectl *p)
@@ -187,6 +209,26 @@ static int write_word(struct pagectl *p, uint64_t gfn, unsigned int index, uint3
     return err;
 }
 
+/* n words from index on, no further than the page's end. */
+static int read_words(struct pagectl *p, uint64_t gfn, unsigned int index, unsigned int n)
+{
+    const unsigned int words = GUEST_PAGE_SIZE / sizeof(uint32_t);
+    xen_pfn_t pfn = gfn;
+    int err = 0;
+    const uint32_t *at = xenforeignmemory_map(p->fmem, p->domid, PROT_READ, 1, &pfn, &err);
+
+    if (!at)
+        return -errno;
+    if (!err) {
+        printf("words gfn=%" PRIx64, gfn);
+        for (unsigned int i = index; i < words && i - index < n; i++)
+            printf(" %" PRIu32, __atomic_load_n(&at[i], __ATOMIC_SEQ_CST));
+        printf("\n");
+    }
+    xenforeignmemory_unmap(p->fmem, (void *)at, 1);
+    return err;
+}
+
 /* What a save is told of that gfn, top four bits. */
 static int print_type(struct pagectl *p, uint64_t gfn)
 {
@@ -204,9 +246,10 @@ static int print_vcpus(struct pagectl *p)
 
     if (xc_domain_getinfo(p->xch, p->domid, 1, &info) != 1 || info.domid != p->domid)
         return -ESRCH;
-    printf("domain pages=%lu paged=%lu paused=%u blocked=%u running=%u shutdown=%u reason=%u dying=%u\n",
-           info.nr_pages, info.nr_paged_pages, info.paused, info.blocked, info.running, info.shutdown,
-           info.shutdown_reason, info.dying);
+    printf(
+        "domain pages=%lu paged=%lu max=%lu paused=%u blocked=%u running=%u shutdown=%u reason=%u dying=%u\n",
+        info.nr_pages, info.nr_paged_pages, info.max_memkb / 4, info.paused, info.blocked, info.running,
+        info.shutdown, info.shutdown_reason, info.dying);
     for (unsigned int v = 0; v <= info.max_vcpu_id; v++) {
         xc_vcpuinfo_t vcpu;
 
@@ -226,11 +269,63 @@ static int print_stats(struct pagectl *p)
     return 0;
 }
 
+/* One page at a time: a user of it besides the domain. */
+static int keep_mapped(struct pagectl *p, uint64_t gfn)
+{
+    xen_pfn_t pfn = gfn;
+    int err = 0;
+
+    if (p->mapped)
+        return -EBUSY;
+    p->mapped = xenforeignmemory_map(p->fmem, p->domid, PROT_READ, 1, &pfn, &err);
+    return p->mapped ? err : -errno;
+}
+
+static int unmap(struct pagectl *p)
+{
+    if (p->mapped)
+        xenforeignmemory_unmap(p->fmem, p->mapped, 1);
+    p->mapped = NULL;
+    return 0;
+}
+
 static int detach(struct pagectl *p, bool keep_page)
 {
     if (xen_ring_detach(&p->ring, keep_page))
         return -errno;
     p->attached = false;
+    return 0;
+}
+
+/* p->ring stays what it is if this fails. */
+static int attach_ring(struct pagectl *p, enum xen_ring_step *failed)
+{
+    struct xen_ring ring;
+    int rc = p->how.frames ? xen_ring_attach_frames(&ring, p->xch, p->fmem, p->xce, &p->ops, &p->how, failed)
+                           : xen_ring_attach(&ring, p->xch, p->fmem, p->xce, p->domid, failed);
+
+    if (rc)
+        return rc;
+    p->ring = ring;
+    /* What came to a resource before the event channel was bound made no event. */
+    return p->how.frames ? drain(p) : 0;
+}
+
+/* As another pager after the death of this one, except for knowing what is absent. */
+static int attach_again(struct pagectl *p)
+{
+    p->how.again = true;
+    if (attach_ring(p, NULL))
+        return -errno;
+    p->attached = true;
+    return 0;
+}
+
+static int abandon(struct pagectl *p)
+{
+    xen_ring_abandon(&p->ring);
+    p->attached = false;
+    p->held_count = 0;
     return 0;
 }
 
@@ -282,10 +377,22 @@ static int command(struct pagectl *p, const char *line)
     }
     if (sscanf(line, "type %" SCNx64, &gfn) == 1)
         return print_type(p, gfn);
+    if (sscanf(line, "read %" SCNx64 " %u %u", &gfn, &n, &value) == 3)
+        return read_words(p, gfn, n, value);
     if (sscanf(line, "write %" SCNx64 " %u %" SCNu32, &gfn, &n, &value) == 3)
         return write_word(p, gfn, n, value);
     if (sscanf(line, "param %u %" SCNu32, &n, &value) == 2)
         return xc_hvm_param_set(p->xch, p->domid, n, value) ? -errno : 0;
+    if (sscanf(line, "mark %" SCNx64 " %" SCNx64, &gfn, &end) == 2 && gfn < end)
+        return batch_mark(&p->ops, p->fmem, &p->pages, gfn, end);
+    if (sscanf(line, "prep %" SCNx64 " %" SCNx64, &gfn, &end) == 2 && gfn < end)
+        return batch_prep(&p->ops, &p->pages, gfn, end);
+    if (sscanf(line, "prep2m %" SCNx64, &gfn) == 1)
+        return batch_prep_superpage(&p->ops, &p->pages, gfn);
+    if (sscanf(line, "collapse %" SCNx64, &gfn) == 1)
+        return batch_collapse(&p->ops, gfn);
+    if (strcmp(line, "ringstats") == 0)
+        return batch_ring_stats(&p->ops);
     if (strcmp(line, "quiet") == 0 || strcmp(line, "verbose") == 0) {
         p->quiet = line[0] == 'q';
         return 0;
@@ -296,11 +403,14 @@ static int command(struct pagectl *p, const char *line)
         return print_stats(p);
     if (strcmp(line, "detach") == 0)
         return detach(p, true);
-    if (strcmp(line, "abandon") == 0) {
-        xen_ring_abandon(&p->ring);
-        p->attached = false;
-        return 0;
-    }
+    if (strcmp(line, "abandon") == 0)
+        return abandon(p);
+    if (strcmp(line, "again") == 0)
+        return attach_again(p);
+    if (sscanf(line, "map %" SCNx64, &gfn) == 1)
+        return keep_mapped(p, gfn);
+    if (strcmp(line, "unmap") == 0)
+        return unmap(p);
     return 1;
 }
 
@@ -371,12 +481,17 @@ static int attach(struct pagectl *p)
         perror("size of the domain");
         return -1;
     }
-    if (xen_ring_attach(&p->ring, p->xch, p->fmem, p->xce, p->domid, &failed)) {
+    if (paging_ops_open(&p->ops, p->domid, BATCH_SLOTS)) {
+        perror("opening libxencall");
+        return -1;
+    }
+    if (attach_ring(p, &failed)) {
         fprintf(stderr, "%s: %s\n", xen_ring_step_text(failed), xen_ring_enable_hint(errno));
         return -1;
     }
     p->attached = true;
-    absent_pages_set(&p->pages, p->ring.ring_gfn, GFN_KEPT);
+    if (!p->how.frames)
+        absent_pages_set(&p->pages, p->ring.ring_gfn, GFN_KEPT);
     printf("attached slots=%u gfns=%" PRIu64 "\n", xen_ring_slots(&p->ring), p->pages.count);
     return 0;
 }
@@ -386,11 +501,15 @@ int main(int argc, char **argv)
     static struct pagectl p;
     int status;
 
-    if (argc != 2) {
-        fprintf(stderr, "usage: pagectl DOMID\n");
+    if (argc < 2 || argc > 6 || argc == 4) {
+        fprintf(stderr, "usage: pagectl DOMID [FRAMES [RANGE_TARGET RANGE_FOREIGN [again]]]\n");
         return 2;
     }
     p.domid = (uint32_t)strtoul(argv[1], NULL, 0);
+    p.how.frames = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 0) : 0;
+    p.how.range_target = argc > 4 ? (uint16_t)strtoul(argv[3], NULL, 0) : 0;
+    p.how.range_foreign = argc > 4 ? (uint16_t)strtoul(argv[4], NULL, 0) : 0;
+    p.how.again = argc > 5;
     if (attach(&p))
         return 1;
     status = serve(&p);

@@ -9,12 +9,23 @@
 #define PAGEMAP_PRESENT (1ull << 63)
 #define PAGEMAP_FRAME   ((1ull << 55) - 1)
 
+/* Compaction moves locked pages, too, unless it's told not to. */
+static void stay_put(void)
+{
+    int fd = open("/proc/sys/vm/compact_unevictable_allowed", O_WRONLY | O_CLOEXEC);
+
+    if (fd < 0 || write(fd, "0", 1) != 1)
+        err(1, "/proc/sys/vm/compact_unevictable_allowed");
+    close(fd);
+}
+
 void *frames_alloc(size_t count)
 {
     void *at = mmap(NULL, count * FRAME_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     if (at == MAP_FAILED)
         err(1, "mmap");
+    stay_put();
     /* the pages' frames are the test's subject one by one */
     madvise(at, count * FRAME_SIZE, MADV_NOHUGEPAGE);
     memset(at, 0, count * FRAME_SIZE);

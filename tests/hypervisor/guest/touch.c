@@ -58,6 +58,7 @@ static void *run(void *arg)
 
 int main(int argc, char **argv)
 {
+    uint64_t frame;
     unsigned int threads = argc > 1 ? (unsigned int)atoi(argv[1]) : 0;
 
     pages = argc > 2 ? (size_t)atol(argv[2]) : 0;
@@ -65,7 +66,8 @@ int main(int argc, char **argv)
         errx(2, "usage: touch THREADS PAGES");
     memory = frames_alloc(pages);
     rounds = frames_alloc(1);
-    printf("FRAME %llx\n", (unsigned long long)frame_of((const void *)memory));
+    frame = frame_of((const void *)memory);
+    printf("FRAME %llx\n", (unsigned long long)frame);
     for (unsigned int i = 0; i < threads; i++) {
         pthread_t thread;
 
@@ -73,6 +75,11 @@ int main(int argc, char **argv)
             errx(1, "pthread_create");
     }
     for (unsigned int n = 0;; n++) {
+        if (frame_of((const void *)memory) != frame) {
+            printf("WRONG frame: it has moved to %llx\n", (unsigned long long)frame_of((const void *)memory));
+            fflush(stdout);
+            _exit(1);
+        }
         printf("TICK %u", n);
         for (unsigned int i = 0; i < threads; i++)
             printf(" %llu", (unsigned long long)rounds[i]);
