@@ -6,7 +6,7 @@ DESTDIR ?=
 B := build
 BIN := $(B)/pager/xenpaging-pc
 
-.PHONY: all help setup xen xen-dev xen-export images demo test test-long lint sanitize install clean
+.PHONY: all help setup xen xen-dev xen-export images demo test test-long bench-paging lint sanitize install clean
 
 all: ## build xenpaging-pc into build/pager/
 	@$(MAKE) --no-print-directory -C pager OUT=../$(B)/pager
@@ -39,6 +39,9 @@ test: images lint sanitize ## every test that CI runs; ends with `N passed, N fa
 
 test-long: images ## soaks and everything beyond 30 minutes; latest result in tests/results/
 	@tests/run test-long
+
+bench-paging: images ## what batches, ranges and superpages save, in exact mode; figures in build/results/
+	@tests/bench/bench-paging
 
 lint: setup ## clang-format, cppcheck, shellcheck, and the suite's declared seconds
 	@tests/lint

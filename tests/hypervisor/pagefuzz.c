@@ -191,7 +191,7 @@ static void resource(struct thread *t, xenforeignmemory_handle *fmem)
     if (!h)
         return;
     t->succeeded++;
-    for (unsigned int i = 0; i < 16; i++)
+    for (unsigned int i = 0; i < 16 && n; i++)
         ((volatile uint32_t *)at)[next(t) % (one_in(t, 2) ? 16 : n * 1024)] = (uint32_t)next(t);
     xenforeignmemory_unmap_resource(fmem, h);
 }
