@@ -204,18 +204,31 @@ static void foreign(struct thread *t)
     t->succeeded += foreign_probe(atomic_load(&domid), some_gfn(t), &ioctl_errno) == 0;
 }
 
+/*
+ * Memory for hypercalls that ends where nothing is: Xen writes to what it is given, also if that runs over
+ * the end, and must not find this process's own memory there.
+ */
+static void *fenced(xencall_handle *call, size_t pages)
+{
+    uint8_t *at = xencall_alloc_buffer_pages(call, pages + 1);
+
+    if (!at || mprotect(at + pages * 4096, 4096, PROT_NONE))
+        err(1, "no memory for hypercalls");
+    return at;
+}
+
 static void *run(void *arg)
 {
     struct thread *t = arg;
     struct memory m = {.call = xencall_open(NULL, 0)};
     xenforeignmemory_handle *fmem = xenforeignmemory_open(NULL, 0);
 
-    m.op = xencall_alloc_buffer_pages(m.call, 1);
-    m.preps = xencall_alloc_buffer_pages(m.call, 1);
-    m.pages = xencall_alloc_buffer_pages(m.call, SUPER + 1);
-    m.domctl = xencall_alloc_buffer_pages(m.call, 1);
-    if (!m.op || !m.preps || !m.pages || !m.domctl || !fmem)
-        errx(1, "no memory for hypercalls");
+    m.op = fenced(m.call, 1);
+    m.preps = fenced(m.call, 1);
+    m.pages = fenced(m.call, SUPER + 1);
+    m.domctl = fenced(m.call, 1);
+    if (!fmem)
+        err(1, "xenforeignmemory_open");
     while (!atomic_load(&stop)) {
         unsigned int what = (unsigned int)(next(t) % 16);
 
