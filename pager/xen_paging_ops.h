@@ -31,7 +31,6 @@ struct paging_ops {
     uint8_t *buffer;           /* never faults in a hypercall */
     struct paging_prep *preps; /* slots of them */
     void *arg;
-    size_t arg_pages;
 };
 
 /*

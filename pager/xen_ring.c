@@ -108,18 +108,25 @@ static enum xen_ring_step attach_paused(struct xen_ring *ring)
     return XEN_RING_OK;
 }
 
-int xen_ring_attach(struct xen_ring *ring, xc_interface *xch, xenforeignmemory_handle *fmem,
-                    xenevtchn_handle *xce, uint32_t domid, enum xen_ring_step *failed)
+/* Nothing is attached yet. */
+static void borrow(struct xen_ring *ring, xc_interface *xch, xenforeignmemory_handle *fmem,
+                   xenevtchn_handle *xce, uint32_t domid)
 {
-    enum xen_ring_step step = XEN_RING_PAUSE;
-    int saved;
-
     memset(ring, 0, sizeof(*ring));
     ring->xch = xch;
     ring->fmem = fmem;
     ring->xce = xce;
     ring->domid = domid;
     ring->port = -1;
+}
+
+int xen_ring_attach(struct xen_ring *ring, xc_interface *xch, xenforeignmemory_handle *fmem,
+                    xenevtchn_handle *xce, uint32_t domid, enum xen_ring_step *failed)
+{
+    enum xen_ring_step step = XEN_RING_PAUSE;
+    int saved;
+
+    borrow(ring, xch, fmem, xce, domid);
 
     if (xc_domain_pause(xch, domid) == 0) {
         step = attach_paused(ring);
@@ -163,7 +170,6 @@ static enum xen_ring_step attach_frames(struct xen_ring *ring, struct paging_ops
                                       0, how->frames, &ring->page, PROT_READ | PROT_WRITE, 0);
     if (!ring->resource)
         return XEN_RING_RESOURCE;
-    ring->frames = how->frames;
     rc = paging_ops_attach(ops, how, &remote_port);
     if (rc) {
         errno = -rc;
@@ -182,12 +188,7 @@ int xen_ring_attach_frames(struct xen_ring *ring, xc_interface *xch, xenforeignm
 {
     enum xen_ring_step step;
 
-    memset(ring, 0, sizeof(*ring));
-    ring->xch = xch;
-    ring->fmem = fmem;
-    ring->xce = xce;
-    ring->domid = ops->domid;
-    ring->port = -1;
+    borrow(ring, xch, fmem, xce, ops->domid);
     step = attach_frames(ring, ops, how);
     if (step != XEN_RING_OK) {
         int saved = errno;

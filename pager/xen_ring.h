@@ -30,8 +30,7 @@ struct xen_ring {
     void *page;                                 /* the shared page or pages, NULL when not attached */
     uint64_t ring_gfn;                          /* HVM_PARAM_PAGING_RING_PFN; of a ring of one page */
     xenforeignmemory_resource_handle *resource; /* NULL: a page of the domain */
-    unsigned int frames;
-    int port; /* local port, -1 when not bound */
+    int port;                                   /* local port, -1 when not bound */
     vm_event_back_ring_t back;
     bool enabled;
     bool removed;          /* the page has left the guest's physmap */

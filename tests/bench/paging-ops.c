@@ -2,10 +2,15 @@
  * paging-ops OPERATION PAGES: what an operation on that many pages of a domain costs, in hypercalls and time.
  * In dom0; builds a domain of its own. Prints `paging-ops OPERATION pages=N hypercalls=N us=N`.
  *
- *   mark-baseline   populate (256 at a time), nominate, evict: holes become absent pages, as a restored
- * guest's do mark            XENMEM_paging_op_mark prep-baseline   absent pages get contents one at a time
- * (xc_mem_paging_load) prep            XENMEM_paging_op_prep_batch, 256 at a time prep2m          the same
- * with superpages, one at a time
+ * mark-baseline: populate (256 at a time), nominate, evict: holes become absent, as a restored guest's do
+ *
+ * mark: XENMEM_paging_op_mark
+ *
+ * prep-baseline: absent pages get contents one at a time (xc_mem_paging_load)
+ *
+ * prep: XENMEM_paging_op_prep_batch, 256 at a time
+ *
+ * prep2m: the same with superpages, one at a time
  */
 #include <err.h>
 #include <errno.h>

@@ -229,7 +229,7 @@ class Bench:
         return lines
 
     def pagectl(self, domid, *ring):
-        """ring: frames [range_target range_foreign ["again"]] of a ring that is a resource."""
+        """ring: frames [range_target range_foreign] of a ring that is a resource."""
         lines = Pagectl(domid, *ring)
         self._lines.append(lines)
         return lines

@@ -3,7 +3,7 @@
  * and keeps the contents, and prints every ring request as a line. Answers can be held back. Commands come on
  * stdin, one a line; each ends with a line `ok COMMAND` or `error COMMAND: why`.
  *
- * usage: pagectl DOMID [FRAMES [RANGE_TARGET RANGE_FOREIGN [again]]]
+ * usage: pagectl DOMID [FRAMES [RANGE_TARGET RANGE_FOREIGN]]
  * With FRAMES the ring is that many frames of a resource.
  */
 #include <errno.h>
@@ -195,38 +195,46 @@ static int install_all(struct pagectl *p)
     return rc == -ENOENT ? 0 : rc;
 }
 
-static int write_word(struct pagectl *p, uint64_t gfn, unsigned int index, uint32_t value)
+/* NULL with errno if the page is not there. */
+static void *map_page(struct pagectl *p, uint64_t gfn, int prot)
 {
     xen_pfn_t pfn = gfn;
     int err = 0;
-    uint32_t *at = xenforeignmemory_map(p->fmem, p->domid, PROT_READ | PROT_WRITE, 1, &pfn, &err);
+    void *at = xenforeignmemory_map(p->fmem, p->domid, prot, 1, &pfn, &err);
+
+    if (at && err) {
+        xenforeignmemory_unmap(p->fmem, at, 1);
+        at = NULL;
+        errno = -err;
+    }
+    return at;
+}
+
+static int write_word(struct pagectl *p, uint64_t gfn, unsigned int index, uint32_t value)
+{
+    uint32_t *at = map_page(p, gfn, PROT_READ | PROT_WRITE);
 
     if (!at)
         return -errno;
-    if (!err)
-        __atomic_store_n(&at[index % (GUEST_PAGE_SIZE / sizeof(*at))], value, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&at[index % (GUEST_PAGE_SIZE / sizeof(*at))], value, __ATOMIC_SEQ_CST);
     xenforeignmemory_unmap(p->fmem, at, 1);
-    return err;
+    return 0;
 }
 
 /* n words from index on, no further than the page's end. */
 static int read_words(struct pagectl *p, uint64_t gfn, unsigned int index, unsigned int n)
 {
     const unsigned int words = GUEST_PAGE_SIZE / sizeof(uint32_t);
-    xen_pfn_t pfn = gfn;
-    int err = 0;
-    const uint32_t *at = xenforeignmemory_map(p->fmem, p->domid, PROT_READ, 1, &pfn, &err);
+    uint32_t *at = map_page(p, gfn, PROT_READ);
 
     if (!at)
         return -errno;
-    if (!err) {
-        printf("words gfn=%" PRIx64, gfn);
-        for (unsigned int i = index; i < words && i - index < n; i++)
-            printf(" %" PRIu32, __atomic_load_n(&at[i], __ATOMIC_SEQ_CST));
-        printf("\n");
-    }
-    xenforeignmemory_unmap(p->fmem, (void *)at, 1);
-    return err;
+    printf("words gfn=%" PRIx64, gfn);
+    for (unsigned int i = index; i < words && i - index < n; i++)
+        printf(" %" PRIu32, __atomic_load_n(&at[i], __ATOMIC_SEQ_CST));
+    printf("\n");
+    xenforeignmemory_unmap(p->fmem, at, 1);
+    return 0;
 }
 
 /* What a save is told of that gfn, top four bits. */
@@ -272,13 +280,10 @@ static int print_stats(struct pagectl *p)
 /* One page at a time: a user of it besides the domain. */
 static int keep_mapped(struct pagectl *p, uint64_t gfn)
 {
-    xen_pfn_t pfn = gfn;
-    int err = 0;
-
     if (p->mapped)
         return -EBUSY;
-    p->mapped = xenforeignmemory_map(p->fmem, p->domid, PROT_READ, 1, &pfn, &err);
-    return p->mapped ? err : -errno;
+    p->mapped = map_page(p, gfn, PROT_READ);
+    return p->mapped ? 0 : -errno;
 }
 
 static int unmap(struct pagectl *p)
@@ -501,15 +506,14 @@ int main(int argc, char **argv)
     static struct pagectl p;
     int status;
 
-    if (argc < 2 || argc > 6 || argc == 4) {
-        fprintf(stderr, "usage: pagectl DOMID [FRAMES [RANGE_TARGET RANGE_FOREIGN [again]]]\n");
+    if (argc < 2 || argc > 5 || argc == 4) {
+        fprintf(stderr, "usage: pagectl DOMID [FRAMES [RANGE_TARGET RANGE_FOREIGN]]\n");
         return 2;
     }
     p.domid = (uint32_t)strtoul(argv[1], NULL, 0);
     p.how.frames = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 0) : 0;
     p.how.range_target = argc > 4 ? (uint16_t)strtoul(argv[3], NULL, 0) : 0;
     p.how.range_foreign = argc > 4 ? (uint16_t)strtoul(argv[4], NULL, 0) : 0;
-    p.how.again = argc > 5;
     if (attach(&p))
         return 1;
     status = serve(&p);

@@ -24,15 +24,13 @@
 #include <xen/memory.h>
 #include <xen/vm_event.h>
 
+#include "../../pager/xen_paging_ops.h"
 #include "bare_domain.h"
 #include "foreign_probe.h"
 
 #define PAGES       2048u /* of a domain */
-#define SUPER       512u
 #define MAX_THREADS 16u
 #define OPS         6u /* XENMEM_paging_op_* */
-#define RING_TYPE   3u /* XENMEM_resource_vm_event_ring */
-#define RING_PAGES  64u
 #define LIFE_MS     700
 
 /* As a Xen of this project's has them; a stock header may be older. */
@@ -43,11 +41,6 @@ struct op {
     uint64_t buffer;
     uint64_t gfn;
 };
-struct prep {
-    uint64_t gfn, buffer;
-    int32_t rc;
-    uint32_t order;
-};
 struct vm_event {
     uint32_t op, mode, a, b, c;
     uint16_t d, e;
@@ -55,7 +48,6 @@ struct vm_event {
 
 struct thread {
     pthread_t id;
-    unsigned int number;
     uint64_t random;
     uint64_t calls, succeeded;
 };
@@ -85,7 +77,7 @@ static uint64_t some_gfn(struct thread *t)
     if (one_in(t, 6))
         return edges[next(t) % (sizeof(edges) / sizeof(edges[0]))] + next(t) % 3 - 1;
     if (one_in(t, 3))
-        return next(t) % (PAGES / SUPER + 1) * SUPER;
+        return next(t) % (PAGES / PAGING_OPS_SUPER + 1) * PAGING_OPS_SUPER;
     return next(t) % (PAGES + 64);
 }
 
@@ -122,8 +114,8 @@ static uint64_t some_buffer(struct thread *t, void *good, size_t size)
 struct memory {
     xencall_handle *call;
     struct op *op;
-    struct prep *preps;
-    uint8_t *pages; /* SUPER + 1 of them */
+    struct paging_prep *preps;
+    uint8_t *pages; /* PAGING_OPS_SUPER + 1 of them */
     struct xen_domctl *domctl;
 };
 
@@ -134,7 +126,7 @@ static void paging(struct thread *t, struct memory *m)
     m->op->domain = (uint16_t)(one_in(t, 100) ? next(t) : atomic_load(&domid));
     m->op->gfn = some_gfn(t);
     m->op->nr = some_count(t);
-    m->op->buffer = some_buffer(t, m->pages, (SUPER + 1) * 4096u);
+    m->op->buffer = some_buffer(t, m->pages, (PAGING_OPS_SUPER + 1) * 4096u);
     if (m->op->op == 3)
         for (unsigned int i = 0; i < 64; i++)
             ((uint64_t *)(void *)m->pages)[next(t) % 512] = one_in(t, 2) ? ~0ull : next(t);
@@ -143,12 +135,13 @@ static void paging(struct thread *t, struct memory *m)
         uint64_t first = some_gfn(t);
 
         for (unsigned int i = 0; i < n; i++)
-            m->preps[i] = (struct prep){.gfn = one_in(t, 3) ? some_gfn(t) : first + i,
-                                        .buffer = some_buffer(t, m->pages + 4096 * (next(t) % 64), 4096 * 64),
-                                        .rc = (int32_t)next(t),
-                                        .order = one_in(t, 4)    ? 9
-                                                 : one_in(t, 40) ? (uint32_t)next(t)
-                                                                 : 0};
+            m->preps[i] =
+                (struct paging_prep){.gfn = one_in(t, 3) ? some_gfn(t) : first + i,
+                                     .buffer = some_buffer(t, m->pages + 4096 * (next(t) % 64), 4096 * 64),
+                                     .rc = (int32_t)next(t),
+                                     .order = one_in(t, 4)    ? 9
+                                              : one_in(t, 40) ? (uint32_t)next(t)
+                                                              : 0};
         m->op->nr = one_in(t, 20) ? some_count(t) : n;
         m->op->buffer = some_buffer(t, m->preps, 64 * sizeof(*m->preps));
     }
@@ -182,11 +175,11 @@ static void resource(struct thread *t, xenforeignmemory_handle *fmem)
 {
     bool sane = !one_in(t, 4);
     unsigned long first = sane ? 0 : (unsigned long)some_count(t);
-    unsigned long n = sane ? RING_PAGES : (unsigned long)some_count(t) % 5000;
+    unsigned long n = sane ? PAGING_RING_FRAMES_MAX : (unsigned long)some_count(t) % 5000;
     void *at = NULL;
     xenforeignmemory_resource_handle *h = xenforeignmemory_map_resource(
-        fmem, (domid_t)atomic_load(&domid), RING_TYPE, one_in(t, 10) ? (unsigned int)next(t) : 1, first, n,
-        &at, PROT_READ | PROT_WRITE, 0);
+        fmem, (domid_t)atomic_load(&domid), PAGING_RING_RESOURCE, one_in(t, 10) ? (unsigned int)next(t) : 1,
+        first, n, &at, PROT_READ | PROT_WRITE, 0);
 
     if (!h)
         return;
@@ -225,7 +218,7 @@ static void *run(void *arg)
 
     m.op = fenced(m.call, 1);
     m.preps = fenced(m.call, 1);
-    m.pages = fenced(m.call, SUPER + 1);
+    m.pages = fenced(m.call, PAGING_OPS_SUPER + 1);
     m.domctl = fenced(m.call, 1);
     if (!fmem)
         err(1, "xenforeignmemory_open");
@@ -254,25 +247,23 @@ static uint32_t build(xc_interface *xch)
 
 static bool attach(uint32_t id)
 {
+    const struct paging_attach how = {
+        .frames = PAGING_RING_FRAMES_MAX, .range_target = 16, .range_foreign = 256};
     xenforeignmemory_handle *fmem = xenforeignmemory_open(NULL, 0);
     void *at = NULL;
-    xenforeignmemory_resource_handle *h = xenforeignmemory_map_resource(
-        fmem, (domid_t)id, RING_TYPE, 1, 0, RING_PAGES, &at, PROT_READ | PROT_WRITE, 0);
-    struct vm_event e = {.op = 4, .mode = 1, .b = RING_PAGES, .d = 16, .e = 256};
-    struct xen_domctl *domctl;
-    xencall_handle *call = xencall_open(NULL, 0);
+    xenforeignmemory_resource_handle *h =
+        xenforeignmemory_map_resource(fmem, (domid_t)id, PAGING_RING_RESOURCE, PAGING_RING_ID, 0, how.frames,
+                                      &at, PROT_READ | PROT_WRITE, 0);
+    struct paging_ops ops;
+    uint32_t port;
     int rc;
 
     if (!h)
         err(1, "acquiring the ring of domain %u", id);
-    domctl = xencall_alloc_buffer_pages(call, 1);
-    domctl->cmd = XEN_DOMCTL_vm_event_op;
-    domctl->interface_version = XEN_DOMCTL_INTERFACE_VERSION;
-    domctl->domain = (domid_t)id;
-    memcpy(&domctl->u, &e, sizeof(e));
-    rc = xencall1(call, __HYPERVISOR_domctl, (uintptr_t)domctl);
-    xencall_free_buffer_pages(call, domctl, 1);
-    xencall_close(call);
+    if (paging_ops_open(&ops, id, 1))
+        errx(1, "no memory for hypercalls");
+    rc = paging_ops_attach(&ops, &how, &port);
+    paging_ops_close(&ops);
     xenforeignmemory_unmap_resource(fmem, h);
     xenforeignmemory_close(fmem);
     return rc == 0;
@@ -310,7 +301,6 @@ int main(int argc, char **argv)
         errx(2, "usage: pagefuzz SECONDS SEED THREADS");
     atomic_store(&domid, build(xch));
     for (unsigned int i = 0; i < n; i++) {
-        threads[i].number = i;
         threads[i].random = (strtoull(argv[2], NULL, 0) + i + 1) * 0x9e3779b97f4a7c15ull;
         if (pthread_create(&threads[i].id, NULL, run, &threads[i]))
             errx(1, "pthread_create");
