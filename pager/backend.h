@@ -11,10 +11,14 @@
 #include <stdint.h>
 
 #include "core/ring_entry.h"
+#include "paging_features.h"
 
 #define BACKEND_SCAN_MAX    1024u /* gfns of one populated() call */
 #define BACKEND_SPECIAL_MAX 64u
 #define BACKEND_BATCH_MAX   256u /* gfns of one populate() call */
+#define BACKEND_LOAD_MAX    64u  /* pages of one load_batch() call */
+#define BACKEND_RANGE_MAX   256u /* gfns of one request (XEN_VM_EVENT_MAX_RANGE) */
+#define BACKEND_SUPER       512u /* pages of a superpage, 2 MiB */
 #define BACKEND_SUSPENDED   2u   /* SHUTDOWN_suspend of Xen */
 
 struct backend_domain {
@@ -35,6 +39,28 @@ struct backend_domain {
 /* How often each hypercall was made. */
 struct backend_calls {
     uint64_t scan, populate, nominate, evict, load, repair, map, info;
+    uint64_t mark_batch, load_batch, collapse;
+};
+
+/* Contents for one gfn, or with order 9 for BACKEND_SUPER gfns from an aligned one on. */
+struct backend_page {
+    uint64_t gfn;
+    const void *contents;
+    unsigned int order; /* 0 or 9 */
+    int rc;             /* OUT: as load() */
+};
+
+/* What the session would like of attach(). */
+struct backend_wish {
+    unsigned int features; /* FEATURE_* that may be used */
+    unsigned int range_foreign, range_guest;
+};
+
+/* What Xen has counted since the ring was set up. */
+struct backend_ring_stats {
+    uint64_t requests;
+    uint64_t waits_guest, waits_foreign; /* times someone found it full */
+    uint32_t high_water;                 /* most slots in use */
 };
 
 struct backend;
@@ -71,13 +97,18 @@ struct backend_ops {
     /* Does xenstore still say that the session owns the domain? */
     bool (*owned)(struct backend *be, const char *session);
 
-    /* Attach to the paging ring; why gets a sentence on failure. */
-    int (*attach)(struct backend *be, char *why, size_t why_size);
+    /*
+     * Attach to the paging ring, and find out by trying what there is of what is wished for (be->features);
+     * what there is not is no failure. why gets a sentence on failure.
+     */
+    int (*attach)(struct backend *be, const struct backend_wish *wish, char *why, size_t why_size);
     /* Leave it, paging disabled. -EBUSY: try again later. */
     int (*detach)(struct backend *be);
     /* Let go of everything mapped, without asking the domain. */
     void (*abandon)(struct backend *be);
     unsigned int (*slots)(struct backend *be);
+    /* -EOPNOTSUPP without FEATURE_RING. */
+    int (*ring_stats)(struct backend *be, struct backend_ring_stats *out);
 
     /*
      * Evict one page: 0, or -errno when it stays (-EBUSY: Xen refuses it, which is normal). -EAGAIN: it is
@@ -90,8 +121,20 @@ struct backend_ops {
      * page to work in. 0, or -EBUSY: someone still maps it, try again.
      */
     int (*unmark)(struct backend *be, uint64_t gfn, void *scratch);
+    /* With FEATURE_MARK, instead: backend_mark() of backend_batch.h. */
+    int (*mark_batch)(struct backend *be, uint64_t first, uint32_t nr, uint64_t *bits);
     /* Give an evicted page its contents: 0, -ENOENT no longer evicted, -ENOMEM, or worse. */
     int (*load)(struct backend *be, uint64_t gfn, const void *page);
+    /*
+     * With FEATURE_PREP, instead: backend_load() of backend_batch.h. An rc may be -EEXIST, too (there is a
+     * page already), of order 9 -EBUSY (not all of it is absent) or -ENOMEM (which does not end the call
+     * then), and -EFAULT: the contents could not be read just now.
+     */
+    unsigned int (*load_batch)(struct backend *be, struct backend_page *pages, unsigned int n);
+    /* With FEATURE_SUPERPAGES: 512 single pages from gfn on become one entry. 0; -EEXIST they are; -EBUSY
+     * some are mapped or not there; -ENOMEM; -EOPNOTSUPP this domain cannot have it. The domain is paused
+     * meanwhile. */
+    int (*collapse)(struct backend *be, uint64_t gfn);
     /* Flip the type of a nominated page back: 0, -ENOENT, -EINVAL there is no page. */
     int (*repair)(struct backend *be, uint64_t gfn);
 
@@ -116,7 +159,9 @@ struct backend_ops {
 struct backend {
     const struct backend_ops *ops;
     uint32_t domid;
+    struct paging_features features; /* in use; of attach() */
     struct backend_calls calls;
+    uint64_t populated_to_evict; /* pages that were put there only because Xen evicts nothing else */
 };
 
 /*

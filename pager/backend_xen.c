@@ -9,7 +9,10 @@
 #include <xenstore.h>
 
 #include "xen_domain.h"
+#include "xen_paging_ops.h"
 #include "xen_ring.h"
+
+#define RING_FRAMES PAGING_RING_FRAMES_MAX /* 512 slots, for every vcpu and a map of many pages */
 
 struct backend_xen {
     struct backend be;
@@ -18,6 +21,7 @@ struct backend_xen {
     xenevtchn_handle *xce;
     struct xs_handle *xsh;
     struct xen_ring ring;
+    struct paging_ops ops;
 };
 
 static struct backend_xen *xen_of(struct backend *be)
@@ -36,6 +40,7 @@ static void be_close(struct backend *be)
 
     if (x->ring.page)
         xen_ring_abandon(&x->ring);
+    paging_ops_close(&x->ops);
     if (x->xsh)
         xs_close(x->xsh);
     if (x->xce)
@@ -176,18 +181,81 @@ static void be_forget(struct backend *be, const char *session)
     } while (!xs_transaction_end(xsh, t, false) && errno == EAGAIN);
 }
 
-static int be_attach(struct backend *be, char *why, size_t why_size)
+/* Was it refused because this Xen has never heard of it? */
+static bool unknown(enum xen_ring_step step, int err)
+{
+    return (step == XEN_RING_RESOURCE && (err == EOPNOTSUPP || err == EINVAL || err == ENOSYS)) ||
+           (step == XEN_RING_ENABLE && err == ENOSYS);
+}
+
+static void ring_in_use(struct backend *be, const struct paging_attach *how)
+{
+    be->features.ring_pages = how->frames;
+    be->features.range_foreign = how->range_foreign > 1 ? how->range_foreign : 1;
+    be->features.range_guest = how->range_target > 1 ? how->range_target : 1;
+    be->features.set |= FEATURE_RING;
+    if (how->range_foreign > 1 || how->range_target > 1)
+        be->features.set |= FEATURE_RANGE;
+}
+
+/* 0, 1 if Xen has only the ring of one page, or -errno with its step. */
+static int attach_frames(struct backend *be, const struct backend_wish *wish, enum xen_ring_step *step)
+{
+    struct backend_xen *x = xen_of(be);
+    struct paging_attach how = {.frames = RING_FRAMES};
+    int err;
+
+    if (!(wish->features & FEATURE_RING))
+        return 1;
+    if (wish->features & FEATURE_RANGE) {
+        how.range_foreign = (uint16_t)wish->range_foreign;
+        how.range_target = (uint16_t)wish->range_guest;
+    }
+    if (xen_ring_attach_frames(&x->ring, x->xch, x->fmem, x->xce, &x->ops, &how, step) == 0) {
+        ring_in_use(be, &how);
+        return 0;
+    }
+    err = errno;
+    return unknown(*step, err) ? 1 : -err;
+}
+
+/* With the ring there, Xen looks at which operation it is. */
+static void try_operations(struct backend *be, unsigned int wished)
+{
+    struct paging_ops *ops = &xen_of(be)->ops;
+
+    if (wished & FEATURE_MARK && paging_ops_try_mark(ops) == 0)
+        be->features.set |= FEATURE_MARK;
+    if (wished & FEATURE_PREP && paging_ops_try_prep(ops) == 0)
+        be->features.set |= FEATURE_PREP;
+    if (wished & FEATURE_SUPERPAGES && paging_ops_try_collapse(ops) == 0)
+        be->features.set |= FEATURE_SUPERPAGES;
+}
+
+static int be_attach(struct backend *be, const struct backend_wish *wish, char *why, size_t why_size)
 {
     struct backend_xen *x = xen_of(be);
     enum xen_ring_step step;
-    int err;
+    int rc;
 
-    if (xen_ring_attach(&x->ring, x->xch, x->fmem, x->xce, be->domid, &step) == 0)
-        return 0;
-    err = errno;
-    snprintf(why, why_size, "%s failed: %s", xen_ring_step_text(step),
-             step == XEN_RING_ENABLE ? xen_ring_enable_hint(err) : strerror(err));
-    return -err;
+    be->features = (struct paging_features){.ring_pages = 1};
+    if (wish->features && !x->ops.call) {
+        rc = paging_ops_open(&x->ops, be->domid, BACKEND_LOAD_MAX);
+        if (rc) {
+            snprintf(why, why_size, "memory for hypercalls: %s", strerror(-rc));
+            return rc;
+        }
+    }
+    rc = attach_frames(be, wish, &step);
+    if (rc > 0)
+        rc = xen_ring_attach(&x->ring, x->xch, x->fmem, x->xce, be->domid, &step) ? -errno : 0;
+    if (rc) {
+        snprintf(why, why_size, "%s failed: %s", xen_ring_step_text(step),
+                 step == XEN_RING_ENABLE ? xen_ring_enable_hint(-rc) : strerror(-rc));
+        return rc;
+    }
+    try_operations(be, wish->features);
+    return 0;
 }
 
 static int be_detach(struct backend *be)
@@ -203,6 +271,26 @@ static void be_abandon(struct backend *be)
 static unsigned int be_slots(struct backend *be)
 {
     return xen_ring_slots(&xen_of(be)->ring);
+}
+
+static int be_ring_stats(struct backend *be, struct backend_ring_stats *out)
+{
+    struct paging_ring_stats stats;
+    int rc;
+
+    if (!(be->features.set & FEATURE_RING))
+        return -EOPNOTSUPP;
+    rc = paging_ops_stats(&xen_of(be)->ops, &stats);
+    if (rc == 0)
+        *out = (struct backend_ring_stats){stats.requests, stats.waits_target, stats.waits_foreign,
+                                           stats.high_water};
+    return rc;
+}
+
+static int be_mark_batch(struct backend *be, uint64_t first, uint32_t nr, uint64_t *bits)
+{
+    be->calls.mark_batch++;
+    return paging_ops_mark(&xen_of(be)->ops, first, nr, bits);
 }
 
 static int be_mark(struct backend *be, uint64_t gfn)
@@ -223,6 +311,29 @@ static int be_load(struct backend *be, uint64_t gfn, const void *page)
     be->calls.load++;
     /* The library takes a pointer to non-const and only copies from it (xc_mem_paging.c: BOUNCE_IN). */
     return last_error(xc_mem_paging_load(xen_of(be)->xch, be->domid, gfn, (void *)(uintptr_t)page));
+}
+
+static unsigned int be_load_batch(struct backend *be, struct backend_page *pages, unsigned int n)
+{
+    struct paging_ops *ops = &xen_of(be)->ops;
+    int done;
+
+    for (unsigned int i = 0; i < n; i++)
+        ops->preps[i] = (struct paging_prep){.gfn = pages[i].gfn,
+                                             .buffer = (uintptr_t)pages[i].contents,
+                                             .order = pages[i].order,
+                                             .rc = -EAGAIN};
+    be->calls.load_batch++;
+    done = paging_ops_prep(ops, n);
+    for (int i = 0; i < done; i++)
+        pages[i].rc = ops->preps[i].rc;
+    return done > 0 ? (unsigned int)done : 0;
+}
+
+static int be_collapse(struct backend *be, uint64_t gfn)
+{
+    be->calls.collapse++;
+    return paging_ops_collapse(&xen_of(be)->ops, gfn);
 }
 
 static int be_repair(struct backend *be, uint64_t gfn)
@@ -279,7 +390,9 @@ static bool be_next_entry(struct backend *be, struct ring_entry *entry)
     if (!xen_ring_next(&xen_of(be)->ring, &req))
         return false;
     *entry = (struct ring_entry){
-        .gfn = req.gfn, .vcpu_id = req.vcpu_id, .p2mt = req.p2mt, .backend = req.paging_flags};
+        .gfn = req.gfn, .vcpu_id = req.vcpu_id, .p2mt = req.p2mt, .backend = req.paging_flags, .nr = 1};
+    if (req.nr > 1)
+        entry->nr = req.nr < BACKEND_RANGE_MAX ? (uint32_t)req.nr : BACKEND_RANGE_MAX;
     if (req.reason != VM_EVENT_REASON_MEM_PAGING)
         entry->kind |= ENTRY_ALIEN;
     if (req.flags & VM_EVENT_FLAG_VCPU_PAUSED)
@@ -365,9 +478,13 @@ static const struct backend_ops xen_ops = {
     .detach = be_detach,
     .abandon = be_abandon,
     .slots = be_slots,
+    .ring_stats = be_ring_stats,
     .mark = be_mark,
+    .mark_batch = be_mark_batch,
     .unmark = be_unmark,
     .load = be_load,
+    .load_batch = be_load_batch,
+    .collapse = be_collapse,
     .repair = be_repair,
     .event_fd = be_event_fd,
     .ack_event = be_ack_event,

@@ -8,6 +8,7 @@
 
 #include <jansson.h>
 #include <xenctrl.h>
+#include <xenforeignmemory.h>
 #include <xenstore.h>
 #include <xen/hvm/params.h>
 #include <xen/vm_event.h>
@@ -15,11 +16,13 @@
 #include "commands.h"
 #include "exit_status.h"
 #include "xen_domain.h"
+#include "xen_paging_ops.h"
 
 static const char help[] =
     "Usage: xenpaging-pc probe [--json] [DOMAIN]\n\n"
     "Says whether this host (and DOMAIN, by name or number) can be paged, and what of the paging interface "
-    "there is.\n"
+    "there is:\n"
+    "much of it Xen tells only of a domain, and some (\"?\") only while a pager is attached to it.\n"
     "Changes nothing. Exit status: 0 yes, 4 no (with the reason), 1 Xen cannot be asked.\n";
 
 struct probe {
@@ -66,10 +69,7 @@ static int probe_host(struct probe *p)
     json_object_set_new(p->report, "vm_event_version", json_integer(VM_EVENT_INTERFACE_VERSION));
     json_object_set_new(ring, "pages", json_integer(1));
     json_object_set_new(ring, "slots", json_integer((json_int_t)__CONST_RING_SIZE(vm_event, XC_PAGE_SIZE)));
-    json_object_set_new(ring, "resource", json_false());
     json_object_set_new(p->report, "ring", ring);
-    json_object_set_new(p->report, "batch", json_false());
-    json_object_set_new(p->report, "range", json_false());
     if (!compiled)
         against(p, "this Xen was built without CONFIG_MEM_PAGING");
     if (!hap)
@@ -89,6 +89,47 @@ static bool has_pci(struct probe *p, uint32_t domid)
     list = xs_directory(p->xsh, XBT_NULL, path, &n);
     free(list);
     return n > 0;
+}
+
+/* The frames that a ring of this domain may have as a resource; 0: Xen has no such resource. */
+static size_t ring_frames(uint32_t domid)
+{
+    xenforeignmemory_handle *fmem = xenforeignmemory_open(NULL, 0);
+    size_t bytes = 0;
+
+    if (fmem &&
+        xenforeignmemory_resource_size(fmem, (domid_t)domid, PAGING_RING_RESOURCE, PAGING_RING_ID, &bytes))
+        bytes = 0;
+    if (fmem)
+        xenforeignmemory_close(fmem);
+    return bytes / XC_PAGE_SIZE;
+}
+
+/* Null: Xen looks whether there is a ring before it looks what is wanted. */
+static json_t *tried(int rc)
+{
+    return rc == -ENODEV ? json_null() : json_boolean(rc == 0);
+}
+
+/* What receive would find (its "features"), by the same operations, on nothing. */
+static json_t *probe_features(uint32_t domid)
+{
+    json_t *o = json_object();
+    struct paging_ring_stats stats;
+    struct paging_ops ops;
+    size_t frames = ring_frames(domid);
+    int rc = paging_ops_open(&ops, domid, 1), known;
+
+    json_object_set_new(o, "mark", tried(rc ? -ENODEV : paging_ops_try_mark(&ops)));
+    json_object_set_new(o, "prep", tried(rc ? -ENODEV : paging_ops_try_prep(&ops)));
+    json_object_set_new(o, "ring", json_boolean(frames));
+    json_object_set_new(o, "ring_pages", json_integer((json_int_t)(frames ? frames : 1)));
+    /* Ranges came with attaching to a resource, and so did this. -ENODEV: known, but there is no ring. */
+    known = rc ? rc : paging_ops_stats(&ops, &stats);
+    json_object_set_new(o, "range", json_boolean(frames && (known == 0 || known == -ENODEV)));
+    json_object_set_new(o, "superpages", tried(rc ? -ENODEV : paging_ops_try_collapse(&ops)));
+    paging_ops_close(&ops);
+    return o;
 }
 
 static int probe_domain(struct probe *p, const char *name, bool host_has_paging)
@@ -124,6 +165,8 @@ static int probe_domain(struct probe *p, const char *name, bool host_has_paging)
     json_object_set_new(o, "pages", json_integer((json_int_t)info.pages));
     json_object_set_new(o, "paged_pages", json_integer((json_int_t)info.paged_pages));
     json_object_set_new(o, "paused", json_boolean(info.paused));
+    if (info.hvm && host_has_paging)
+        json_object_set_new(p->report, "features", probe_features(domid));
     if (!info.hvm)
         against(p, "the domain is PV: only HVM and PVH guests can be paged");
     else if (!info.hap)
@@ -145,28 +188,37 @@ static void print_value(const char *key, const json_t *value)
         printf(" %s=%s", key, json_is_true(value) ? "yes" : "no");
     else if (json_is_integer(value))
         printf(" %s=%lld", key, (long long)json_integer_value(value));
+    else if (json_is_null(value))
+        printf(" %s=?", key);
     else
         printf(" %s=%s", key, json_string_value(value));
+}
+
+static void print_object(const json_t *report, const char *name)
+{
+    json_t *o = json_object_get(report, name);
+
+    if (!o)
+        return;
+    printf("%s:", name);
+    for (void *at = json_object_iter(o); at; at = json_object_iter_next(o, at))
+        print_value(json_object_iter_key(at), json_object_iter_value(at));
+    printf("\n");
 }
 
 static void print_text(const json_t *report)
 {
     const json_t *reasons = json_object_get(report, "reasons");
-    json_t *domain = json_object_get(report, "domain");
 
-    printf("Xen %s: MEM_PAGING %s, HAP %s, dom0 %s, ring of %lld page (%lld slots), batch operations no\n",
+    printf("Xen %s: MEM_PAGING %s, HAP %s, dom0 %s, ring of %lld page (%lld slots)\n",
            json_string_value(json_object_get(report, "xen")),
            json_is_true(json_object_get(report, "mem_paging")) ? "yes" : "no",
            json_is_true(json_object_get(report, "hap")) ? "yes" : "no",
            json_string_value(json_object_get(report, "dom0")),
            (long long)json_integer_value(json_object_get(json_object_get(report, "ring"), "pages")),
            (long long)json_integer_value(json_object_get(json_object_get(report, "ring"), "slots")));
-    if (domain) {
-        printf("domain:");
-        for (void *at = json_object_iter(domain); at; at = json_object_iter_next(domain, at))
-            print_value(json_object_iter_key(at), json_object_iter_value(at));
-        printf("\n");
-    }
+    print_object(report, "domain");
+    print_object(report, "features");
     for (size_t i = 0; i < json_array_size(reasons); i++)
         printf("no: %s\n", json_string_value(json_array_get(reasons, i)));
     if (json_array_size(reasons) == 0)

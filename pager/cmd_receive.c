@@ -14,6 +14,9 @@ enum {
     OPT_VERIFY,
     OPT_PUSH,
     OPT_POOL_PAGES,
+    OPT_FEATURES,
+    OPT_RANGE,
+    OPT_WIDEN,
     OPT_FEEDER_UID,
     OPT_LEAVE_PAUSED
 };
@@ -38,6 +41,17 @@ static const char help[] =
     "  --verify           check a hash of each page before it is installed\n"
     "  --verify=full      bring everything while the guest is paused, then compare every page of both hosts\n"
     "  --pool-pages N     pages that may be on their way at a time (16 to 65536, default 256)\n"
+    "  --features LIST    which of what Xen may have is used: mark, prep, ring, range, superpages, with "
+    "commas "
+    "between;\n"
+    "                     all (default) or none\n"
+    "  --range F[:G]      how many pages a request of dom0 (F), and of the guest (G), may be for: powers of "
+    "two up "
+    "to 256\n"
+    "                     (default 256:1)\n"
+    "  --widen N          fetch with a page that dom0 maps the others of its aligned N (a power of two up to "
+    "256, "
+    "default 1)\n"
     "  --feeder-uid N     user that the process which talks to the network becomes (default 65534)\n"
     "  --leave-paused     with --watch-pid: do not unpause the domain if that process ends after commit and "
     "has "
@@ -54,6 +68,26 @@ static int number(const char *text, unsigned long min, unsigned long max, uint32
         return -1;
     *value = (uint32_t)v;
     return 0;
+}
+
+/* 1, 2, 4 ... BACKEND_RANGE_MAX. */
+static int window(const char *text, uint32_t *value)
+{
+    return number(text, 1, BACKEND_RANGE_MAX, value) || *value & (*value - 1) ? -1 : 0;
+}
+
+static int ranges(const char *text, struct receive_options *receive)
+{
+    char foreign[8];
+    size_t length = strcspn(text, ":");
+
+    if (length >= sizeof(foreign))
+        return -1;
+    memcpy(foreign, text, length);
+    foreign[length] = '\0';
+    if (text[length] && window(text + length + 1, &receive->range_guest))
+        return -1;
+    return window(foreign, &receive->range_foreign);
 }
 
 static int take(struct receive_options *receive, const struct session_options *session, int option,
@@ -84,6 +118,22 @@ static int take(struct receive_options *receive, const struct session_options *s
             return session_options_usage(session, "--pool-pages takes %u to %u, not '%s'", POOL_PAGES_LEAST,
                                          POOL_SLOTS_MAX, argument);
         return 0;
+    case OPT_FEATURES:
+        if (features_parse(argument, &receive->features))
+            return session_options_usage(
+                session, "--features knows mark, prep, ring, range, superpages, all and none, not '%s'",
+                argument);
+        return 0;
+    case OPT_RANGE:
+        if (ranges(argument, receive))
+            return session_options_usage(session, "--range takes powers of two up to %u, not '%s'",
+                                         BACKEND_RANGE_MAX, argument);
+        return 0;
+    case OPT_WIDEN:
+        if (window(argument, &receive->widen))
+            return session_options_usage(session, "--widen takes a power of two up to %u, not '%s'",
+                                         BACKEND_RANGE_MAX, argument);
+        return 0;
     case OPT_FEEDER_UID:
         if (number(argument, 1, 0x7fffffff, &value))
             return session_options_usage(
@@ -105,12 +155,21 @@ int cmd_receive(int argc, char **argv)
                                           {"verify", optional_argument, NULL, OPT_VERIFY},
                                           {"push", required_argument, NULL, OPT_PUSH},
                                           {"pool-pages", required_argument, NULL, OPT_POOL_PAGES},
+                                          {"features", required_argument, NULL, OPT_FEATURES},
+                                          {"range", required_argument, NULL, OPT_RANGE},
+                                          {"widen", required_argument, NULL, OPT_WIDEN},
                                           {"feeder-uid", required_argument, NULL, OPT_FEEDER_UID},
                                           {"leave-paused", no_argument, NULL, OPT_LEAVE_PAUSED},
                                           SESSION_OPTIONS,
                                           {0}};
-    struct receive_options receive = {
-        .open = backend_xen_open, .xl = "xl", .slots = POOL_PAGES_DEFAULT, .feeder_uid = FEEDER_UID_DEFAULT};
+    struct receive_options receive = {.open = backend_xen_open,
+                                      .xl = "xl",
+                                      .slots = POOL_PAGES_DEFAULT,
+                                      .features = FEATURES_ALL,
+                                      .range_foreign = BACKEND_RANGE_MAX,
+                                      .range_guest = 1,
+                                      .widen = 1,
+                                      .feeder_uid = FEEDER_UID_DEFAULT};
     struct session_options session;
     int option, rc;
 
@@ -131,6 +190,8 @@ int cmd_receive(int argc, char **argv)
     rc = session_options_finish(&session, argc - optind, argv + optind);
     if (rc)
         return rc;
+    if (session.baseline)
+        receive.features = 0;
     receive.domain = session.domain;
     receive.name = session.name;
     receive.run_dir = session.run_dir;

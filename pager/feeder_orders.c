@@ -32,17 +32,26 @@ static void finish(struct feeder *f, struct gather *g)
     g->n = 0;
 }
 
+static void room_for(struct feeder *f, struct gather *g, uint32_t order)
+{
+    if (g->order != order || g->n == (order == ORDER_RUN ? WIRE_RUNS_MAX : WIRE_GFNS_MAX))
+        finish(f, g);
+    g->order = order;
+}
+
 static void add(struct feeder *f, struct gather *g, const struct pool_descriptor *order)
 {
-    uint32_t most = order->type == ORDER_RUN ? WIRE_RUNS_MAX : WIRE_GFNS_MAX;
+    uint64_t count = order->type == ORDER_ASK ? order->value[1] : 1;
 
-    if (g->order != order->type || g->n == most)
-        finish(f, g);
-    g->order = order->type;
-    if (order->type == ORDER_RUN)
+    if (order->type == ORDER_RUN) {
+        room_for(f, g, ORDER_RUN);
         wire_add_pair(feeder_out(f), g->n++, order->value[0], order->value[1]);
-    else
-        wire_add_gfn(feeder_out(f), g->n++, order->value[0]);
+        return;
+    }
+    for (uint64_t i = 0; i < count; i++) {
+        room_for(f, g, order->type);
+        wire_add_gfn(feeder_out(f), g->n++, order->value[0] + i);
+    }
 }
 
 static void announce_credit(struct feeder *f)

@@ -15,6 +15,7 @@
 #define POOL_SLOTS_MAX 65536u
 #define POOL_TEXT_SIZE 256u
 #define POOL_VALUES    6u
+#define POOL_ASK_MAX   256u
 
 /* Pager to feeder. */
 enum pool_order {
@@ -22,7 +23,7 @@ enum pool_order {
     ORDER_RUN,       /* first gfn, count */
     ORDER_SET_END,   /* pages, hash */
     ORDER_GO,        /* open the credit: every slot */
-    ORDER_ASK,       /* gfn */
+    ORDER_ASK,       /* first gfn, count (1 to POOL_ASK_MAX) */
     ORDER_ASK_AGAIN, /* gfn */
     ORDER_DROP,      /* gfn */
     ORDER_SLOT,      /* slot is the feeder's again */

@@ -216,8 +216,9 @@ static int prepare_memory(struct receiver *r)
         return -1;
     }
     r->slot_held = calloc(r->pool.slots, 1);
-    r->held = calloc(r->pool.slots, sizeof(*r->held));
-    r->scratch = aligned_alloc(POOL_PAGE_SIZE, POOL_PAGE_SIZE);
+    r->held_size = r->pool.slots + RECEIVE_STAGES * BACKEND_SUPER;
+    r->held = calloc(r->held_size, sizeof(*r->held));
+    r->scratch = aligned_alloc(POOL_PAGE_SIZE, (size_t)BACKEND_LOAD_MAX * POOL_PAGE_SIZE);
     if (!r->slot_held || !r->held || !r->scratch) {
         log_error("out of memory");
         return -1;
@@ -312,6 +313,9 @@ static void clean_up(struct receiver *r)
     gfn_bitmap_free(&r->populated);
     gfn_bitmap_free(&r->special);
     gfn_bitmap_free(&r->unsent);
+    receive_super_free(r);
+    free(r->mark_bits);
+    free(r->mark_half);
     free(r->slot_held);
     free(r->held);
     free(r->scratch);

@@ -39,17 +39,42 @@ struct receive_options {
     enum receive_verify verify;
     bool push_on_fault; /* the background push starts with the first page that is asked for */
     uint32_t slots;
+    unsigned int features; /* FEATURE_* that may be used */
+    uint32_t range_foreign, range_guest;
+    uint32_t
+        widen; /* gfns of the aligned window that a foreign request is widened to here; 0, 1: it is not */
     uid_t feeder_uid;
     uint8_t token[32];
     /* How to open the domain: backend_xen_open, or the tests' fake. */
     struct backend *(*open)(const char *domain, char *why, size_t why_size);
 };
 
-/* An arrived page that could not be installed yet. */
+#define RECEIVE_STAGES 4
+#define RECEIVE_STAGED UINT32_MAX
+
+/* An arrived page that is not installed yet. */
 struct receive_held {
     uint64_t gfn;
     uint64_t hash;
-    uint32_t slot;
+    uint32_t slot; /* RECEIVE_STAGED: its contents are in a stage */
+    uint32_t stage;
+};
+
+/* Those that will be installed when everything that has come is looked through. */
+struct receive_batch {
+    struct backend_page pages[BACKEND_LOAD_MAX];
+    struct receive_held from[BACKEND_LOAD_MAX];
+    unsigned int n;
+};
+
+/* Where the pages of a region that is wholly absent are gathered, to become a superpage. */
+struct receive_stage {
+    uint64_t first;
+    unsigned int n;    /* pages in it, or that have not left it yet */
+    bool giving_up;    /* they leave it one by one */
+    uint64_t used;     /* when; for the one that is given up when another is needed */
+    uint64_t there[8]; /* a bit each */
+    uint8_t *pages;
 };
 
 struct receiver {
@@ -71,7 +96,7 @@ struct receiver {
     uint64_t features;
 
     /* Marking. */
-    enum { WORK_NONE, WORK_SCAN, WORK_MARK, WORK_SEND } work;
+    enum { WORK_NONE, WORK_SCAN, WORK_MARK, WORK_SEND, WORK_COLLAPSE } work;
     uint64_t work_gfn;
     uint64_t max_gfn;
     uint64_t populated_count;
@@ -82,7 +107,7 @@ struct receiver {
     struct gfn_bitmap populated;
     struct gfn_bitmap special;
     struct set_file set;
-    uint64_t populated_here; /* pages of the set that had to be populated before they could be evicted */
+    uint64_t *mark_bits, *mark_half; /* of one step: backend_mark() */
     uint64_t claimed;
     struct run_hash set_hash;
     bool attached;
@@ -99,8 +124,25 @@ struct receiver {
     uint64_t n_unsent;
     uint64_t drops_not_told;
 
-    struct receive_held *held; /* queue of pool.slots entries */
-    uint32_t held_head, n_held;
+    uint64_t run_first, run_count; /* neighbours that are asked for together */
+    bool orders_waiting;           /* put, and the feeder not woken yet */
+    struct {
+        uint64_t first, end;
+    } more[PAGEIN_WAITERS]; /* what entries want besides their first page; asked for after all of those */
+    unsigned int n_more;
+
+    struct receive_batch batch;
+    struct receive_held *held; /* queue of held_size entries */
+    uint32_t held_size, held_head, n_held;
+    struct receive_stage stages[RECEIVE_STAGES];
+    uint64_t stage_clock;
+    struct gfn_bitmap super; /* by region: a superpage by prep */
+    struct {
+        uint64_t prep, prep_refused, collapse, collapse_refused;
+    } supers;
+    uint64_t collapse_gfn;
+    bool collapsed;                       /* what could be */
+    struct backend_ring_stats ring_stats; /* at the end */
     unsigned int retry_ms;
     uint64_t retries;
     int last_load_error;
@@ -124,7 +166,7 @@ struct receiver {
     ev_idle idle;
     ev_timer retry, leave;
     ev_signal on_term, on_int, on_hup;
-    uint8_t *scratch; /* one page: what is hashed is what is installed */
+    uint8_t *scratch; /* BACKEND_LOAD_MAX pages: what is hashed is what is installed */
 };
 
 /* Run a session to its end. Returns the exit status. */
@@ -140,7 +182,12 @@ int receive_half_unmark(struct receiver *r);
 
 /* receive_link.c */
 void receive_order(struct receiver *r, uint32_t type, uint64_t a, uint64_t b);
-void receive_ask(struct receiver *r, uint64_t gfn, bool again);
+/* Ask for gfn .. gfn+count-1 (count at most POOL_ASK_MAX); neighbours are gathered until receive_ask_end().
+ */
+void receive_ask(struct receiver *r, uint64_t gfn, uint64_t count);
+void receive_ask_end(struct receiver *r);
+/* Ask for a page that came with wrong contents. */
+void receive_ask_again(struct receiver *r, uint64_t gfn);
 void receive_tell_dropped(struct receiver *r, uint64_t gfn);
 void receive_free_slot(struct receiver *r, uint32_t slot);
 void receive_go(struct receiver *r);
@@ -152,6 +199,27 @@ void receive_feeder_lost(struct receiver *r, uint32_t code, uint32_t who, const 
 void receive_ring(struct receiver *r);
 void receive_page(struct receiver *r, uint32_t slot, uint64_t gfn, uint64_t hash, uint64_t flags);
 void receive_retry(struct receiver *r);
+/* An arrived page into the batch; and install the batch. */
+void receive_add(struct receiver *r, const struct receive_held *page);
+void receive_install(struct receiver *r);
+/* gfn is settled: have everyone who waited for it answered with the next push(). */
+void receive_answer_waiters(struct receiver *r, uint64_t gfn);
+
+/* receive_super.c: superpages, as they arrive and when all is here. */
+int receive_super_init(struct receiver *r);
+void receive_super_free(struct receiver *r);
+/* True if the page was taken to become part of one. */
+bool receive_super_take(struct receiver *r, const struct receive_held *page);
+/* Someone wants, or has dropped, gfn: what is gathered of its region goes to the batch, gfn first. */
+void receive_super_touched(struct receiver *r, uint64_t gfn);
+/* So does everything. */
+void receive_super_give_up(struct receiver *r);
+/* The contents of a staged page; and it is not needed any more. */
+const uint8_t *receive_super_page(const struct receiver *r, const struct receive_held *page);
+void receive_super_page_done(struct receiver *r, const struct receive_held *page);
+/* True if regions are being collapsed; receive_leave() is called when that is done. */
+bool receive_collapse(struct receiver *r);
+void receive_collapse_step(struct receiver *r);
 
 /* receive_verify.c */
 void receive_compare(struct receiver *r, uint32_t slot, uint64_t gfn);
@@ -170,9 +238,12 @@ void receive_unclaim(struct receiver *r);
 void receive_give_up(struct receiver *r, int exit_status, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* receive_set.c: exactly the pages of the set file are made absent. */
+/* receive_set.c: exactly the pages of the set file are made absent. -1: given up. */
 int receive_set_load(struct receiver *r);
-void receive_set_step(struct receiver *r);
+/* None of them is one that the toolstack needs. */
+int receive_set_check(struct receiver *r);
+/* They are absent: set memory aside for them. */
+int receive_set_claim(struct receiver *r);
 
 /* receive_commit.c */
 int receive_commit_watch(struct receiver *r);

@@ -115,8 +115,10 @@ void receive_leave(struct receiver *r)
     bool held;
     int rc;
 
-    if (session_final(r->run.state) || r->left)
+    if (session_final(r->run.state) || r->left || receive_collapse(r))
         return;
+    if (r->attached)
+        r->be->ops->ring_stats(r->be, &r->ring_stats);
     held = r->be->ops->pause(r->be) == 0;
     receive_ring(r);
     rc = receive_half_unmark(r);

@@ -9,7 +9,7 @@
 #include "receive.h"
 #include "wire/wire.h"
 
-#define REPORTS_AT_ONCE 32
+#define REPORTS_AT_ONCE BACKEND_LOAD_MAX
 
 /* Orders that have to arrive: there is always room for them, because asks stop short of the end of the ring.
  */
@@ -27,30 +27,69 @@ void receive_order(struct receiver *r, uint32_t type, uint64_t a, uint64_t b)
     pool_ring_notify(&r->pool.orders);
 }
 
-static bool ask_now(struct receiver *r, uint32_t type, uint64_t gfn)
+static bool ask_now(struct receiver *r, uint32_t type, uint64_t gfn, uint64_t count)
 {
-    struct pool_descriptor order = {.type = type, .value = {gfn}};
+    struct pool_descriptor order = {.type = type, .value = {gfn, count}};
 
     if (pool_ring_space(&r->pool.orders) <= r->pool.slots + ORDER_RESERVE)
         return false;
-    pool_ring_put(&r->pool.orders, &order);
-    pool_ring_notify(&r->pool.orders);
-    return true;
+    r->orders_waiting = true;
+    return pool_ring_put(&r->pool.orders, &order);
 }
 
-void receive_ask(struct receiver *r, uint64_t gfn, bool again)
+/* The feeder reads no faster than it can send. */
+static void ask_later(struct receiver *r, uint64_t gfn, uint64_t count)
+{
+    for (uint64_t i = gfn; i < gfn + count; i++) {
+        if (!gfn_bitmap_test(&r->unsent, i)) {
+            gfn_bitmap_set(&r->unsent, i);
+            r->n_unsent++;
+        }
+    }
+    pool_ring_want_space(&r->pool.orders, r->pool.slots + ORDER_RESERVE + 1);
+}
+
+static void put_run(struct receiver *r)
+{
+    if (r->run_count && !ask_now(r, ORDER_ASK, r->run_first, r->run_count))
+        ask_later(r, r->run_first, r->run_count);
+    r->run_count = 0;
+}
+
+void receive_ask(struct receiver *r, uint64_t gfn, uint64_t count)
 {
     if (!r->peer_active)
         return;
-    if (ask_now(r, again ? ORDER_ASK_AGAIN : ORDER_ASK, gfn))
-        return;
-    if (again)
-        return receive_order(r, ORDER_ASK_AGAIN, gfn, 0);
-    if (!gfn_bitmap_test(&r->unsent, gfn)) {
-        gfn_bitmap_set(&r->unsent, gfn);
-        r->n_unsent++;
+    if (!r->run_count || gfn != r->run_first + r->run_count || r->run_count + count > POOL_ASK_MAX) {
+        put_run(r);
+        r->run_first = gfn;
     }
-    pool_ring_want_space(&r->pool.orders, r->pool.slots + ORDER_RESERVE + 1);
+    r->run_count += count;
+}
+
+void receive_ask_end(struct receiver *r)
+{
+    put_run(r);
+    if (r->orders_waiting && r->feeder_alive)
+        pool_ring_notify(&r->pool.orders);
+    r->orders_waiting = false;
+}
+
+void receive_ask_again(struct receiver *r, uint64_t gfn)
+{
+    if (r->peer_active && !ask_now(r, ORDER_ASK_AGAIN, gfn, 1))
+        receive_order(r, ORDER_ASK_AGAIN, gfn, 0);
+}
+
+/* The run of unsent gfns that starts at gfn, which is one. */
+static uint64_t unsent_run(const struct receiver *r, uint64_t gfn)
+{
+    uint64_t count = 0;
+
+    while (count < POOL_ASK_MAX && gfn + count < r->unsent.nr && gfn_bitmap_test(&r->unsent, gfn + count) &&
+           pagein_state(&r->pages, gfn + count) == PAGE_REQUESTED)
+        count++;
+    return count;
 }
 
 static void ask_unsent(struct receiver *r)
@@ -58,21 +97,26 @@ static void ask_unsent(struct receiver *r)
     uint64_t gfn = 0;
 
     while (r->n_unsent && r->peer_active && (gfn = gfn_bitmap_next(&r->unsent, gfn)) < r->unsent.nr) {
-        if (pagein_state(&r->pages, gfn) == PAGE_REQUESTED && !ask_now(r, ORDER_ASK, gfn)) {
+        uint64_t count = unsent_run(r, gfn);
+
+        if (count && !ask_now(r, ORDER_ASK, gfn, count)) {
             pool_ring_want_space(&r->pool.orders, r->pool.slots + ORDER_RESERVE + 1);
-            return;
+            break;
         }
-        gfn_bitmap_clear(&r->unsent, gfn);
-        r->n_unsent--;
+        /* Or it has come, or is not wanted any more. */
+        for (uint64_t i = 0; i < (count ? count : 1); i++, r->n_unsent--)
+            gfn_bitmap_clear(&r->unsent, gfn + i);
     }
+    receive_ask_end(r);
 }
 
 void receive_tell_dropped(struct receiver *r, uint64_t gfn)
 {
     if (!r->peer_active)
         return;
+    put_run(r);
     /* Only a saving: serve may send the page all the same. */
-    if (!ask_now(r, ORDER_DROP, gfn))
+    if (!ask_now(r, ORDER_DROP, gfn, 1))
         r->drops_not_told++;
 }
 
@@ -118,6 +162,9 @@ void receive_feeder_lost(struct receiver *r, uint32_t code, uint32_t who, const 
 
     r->feeder_told_why = true;
     r->peer_active = false;
+    /* What is here is worth having, complete or not. */
+    receive_super_give_up(r);
+    receive_install(r);
     snprintf(reason, sizeof(reason), "%s%s", speaker, text);
     switch (r->run.state) {
     case SESSION_SETUP:
@@ -249,8 +296,11 @@ void receive_reports(struct receiver *r, bool all)
         rc = pool_ring_take(&r->pool.reports, &d);
         if (rc <= 0)
             break;
+        if (d.type != REPORT_PAGE)
+            receive_install(r);
         on_report(r, &d);
     }
+    receive_install(r);
     if (rc < 0)
         violation(r, "an impossible index in the ring of reports");
     if (rc > 0)

@@ -1,15 +1,16 @@
-/* Finding what is populated, evicting it page by page, and telling serve which gfns are absent. In small
- * steps between events. */
+/* Finding what is populated, making it absent, and telling serve which gfns are. In small steps between
+ * events. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "backend_batch.h"
 #include "exit_status.h"
 #include "log.h"
 #include "receive.h"
 
 #define SCANS_PER_STEP 8
-#define MARKS_PER_STEP 64
 #define HALF_TRIES     1000
 
 static void special_pages(struct receiver *r)
@@ -25,9 +26,42 @@ static void special_pages(struct receiver *r)
     }
 }
 
+static int attach(struct receiver *r)
+{
+    const struct backend_wish wish = {.features = r->options->features,
+                                      .range_foreign = r->options->range_foreign,
+                                      .range_guest = r->options->range_guest};
+    char text[256];
+
+    if (r->be->ops->attach(r->be, &wish, text, sizeof(text))) {
+        receive_give_up(r, EXIT_UNFIT, "domain %u cannot be paged: %s", r->be->domid, text);
+        return -1;
+    }
+    r->attached = true;
+    ev_io_start(r->run.loop, &r->ring_io);
+    features_describe(&r->be->features, text, sizeof(text));
+    log_info("in use: %s", text);
+    return 0;
+}
+
+/* All that depends on how large the domain is. */
+static int allocate(struct receiver *r)
+{
+    size_t words = backend_mark_most(r->be) / 64;
+
+    r->mark_bits = calloc(words, sizeof(uint64_t));
+    r->mark_half = calloc(words, sizeof(uint64_t));
+    if (!r->mark_bits || !r->mark_half || pagein_init(&r->pages, r->max_gfn + 1) ||
+        gfn_bitmap_init(&r->populated, r->max_gfn + 1) || gfn_bitmap_init(&r->special, r->max_gfn + 1) ||
+        gfn_bitmap_init(&r->unsent, r->max_gfn + 1) || receive_super_init(r)) {
+        receive_give_up(r, EXIT_FAILED, "out of memory for %llu gfns", (unsigned long long)r->max_gfn + 1);
+        return -1;
+    }
+    return 0;
+}
+
 void receive_mark_start(struct receiver *r)
 {
-    char why[256];
     int rc;
 
     session_run_enter(&r->run, SESSION_DEVICE, NULL);
@@ -51,20 +85,13 @@ void receive_mark_start(struct receiver *r)
     }
     if (r->run.session && receive_set_load(r))
         return;
-    rc = r->be->ops->attach(r->be, why, sizeof(why));
-    if (rc) {
-        receive_give_up(r, EXIT_UNFIT, "domain %u cannot be paged: %s", r->be->domid, why);
+    if (attach(r) || allocate(r))
         return;
-    }
-    r->attached = true;
-    ev_io_start(r->run.loop, &r->ring_io);
-    if (gfn_bitmap_init(&r->populated, r->max_gfn + 1) || gfn_bitmap_init(&r->special, r->max_gfn + 1) ||
-        gfn_bitmap_init(&r->unsent, r->max_gfn + 1)) {
-        receive_give_up(r, EXIT_FAILED, "out of memory for %llu gfns", (unsigned long long)r->max_gfn + 1);
-        return;
-    }
     special_pages(r);
-    r->work = WORK_SCAN;
+    if (r->run.session && receive_set_check(r))
+        return;
+    /* Whoever knows the set needs to know what is there for the comparison only. */
+    r->work = r->run.session && r->options->verify != VERIFY_FULL ? WORK_MARK : WORK_SCAN;
     r->work_gfn = 0;
     ev_idle_start(r->run.loop, &r->idle);
 }
@@ -109,11 +136,6 @@ static void scan_step(struct receiver *r)
         r->work_gfn += n;
     }
     if (r->work_gfn > r->max_gfn) {
-        if (pagein_init(&r->pages, r->max_gfn + 1)) {
-            receive_give_up(r, EXIT_FAILED, "out of memory for %llu gfns",
-                            (unsigned long long)r->max_gfn + 1);
-            return;
-        }
         log_info("domain %u has %llu pages up to gfn 0x%llx", r->be->domid,
                  (unsigned long long)r->populated_count, (unsigned long long)r->max_gfn);
         r->work = WORK_MARK;
@@ -121,11 +143,8 @@ static void scan_step(struct receiver *r)
     }
 }
 
-static void half_marked(struct receiver *r, uint64_t gfn, int rc)
+static void half_marked(struct receiver *r, uint64_t gfn)
 {
-    r->refused++;
-    if (rc != -EAGAIN)
-        return;
     if (r->n_half == RECEIVE_HALF_MAX) {
         receive_give_up(r, EXIT_FAILED,
                         "more than %u pages of domain %u were mapped by someone while they were evicted",
@@ -157,34 +176,93 @@ int receive_half_unmark(struct receiver *r)
     return 0;
 }
 
+/* 64 gfns: those of them that are to be absent. */
+static uint64_t wanted(const struct receiver *r, uint64_t first)
+{
+    if (r->run.session)
+        return first < r->set.map.nr ? r->set.map.words[first / 64] : 0;
+    return r->populated.words[first / 64] & ~r->special.words[first / 64];
+}
+
+/* A step's worth from r->work_gfn on, which moves past what has nothing to mark. Returns the number of gfns.
+ */
+static uint32_t take_bits(struct receiver *r, uint64_t *first)
+{
+    uint32_t most = backend_mark_most(r->be), nr = 0;
+
+    while (r->work_gfn <= r->max_gfn && !wanted(r, r->work_gfn))
+        r->work_gfn += 64;
+    *first = r->work_gfn;
+    for (; nr < most && r->work_gfn <= r->max_gfn; nr += 64, r->work_gfn += 64)
+        r->mark_bits[nr / 64] = wanted(r, r->work_gfn);
+    return nr && *first + nr > r->max_gfn + 1 ? (uint32_t)(r->max_gfn + 1 - *first) : nr;
+}
+
+/* gfns first + i, i below nr, that were to be absent: are they? */
+static bool was_wanted(const struct receiver *r, uint64_t first, uint32_t i)
+{
+    return wanted(r, first + i - i % 64) >> i % 64 & 1;
+}
+
+static void take_marked(struct receiver *r, uint64_t first, uint32_t nr)
+{
+    for (uint32_t i = 0; i < nr; i++) {
+        if (!was_wanted(r, first, i) || r->mark_bits[i / 64] >> i % 64 & 1)
+            continue;
+        pagein_mark(&r->pages, first + i);
+        gfn_bitmap_set(&r->populated, first + i); /* it will be */
+    }
+}
+
+static void take_refused(struct receiver *r, uint64_t first, uint32_t nr)
+{
+    for (uint32_t i = 0; i < nr && r->work == WORK_MARK; i++) {
+        uint64_t bit = UINT64_C(1) << i % 64;
+
+        if (!was_wanted(r, first, i) || !(r->mark_bits[i / 64] & bit))
+            continue;
+        r->refused++;
+        if (r->mark_half[i / 64] & bit)
+            half_marked(r, first + i);
+        if (r->run.session)
+            receive_give_up(r, EXIT_FAILED, "Xen does not let go of gfn 0x%llx, which is outstanding",
+                            (unsigned long long)(first + i));
+    }
+}
+
+/* Every page that can be is absent. */
+static void all_marked(struct receiver *r)
+{
+    if (r->run.session && receive_set_claim(r))
+        return;
+    log_info("%llu of %llu pages are absent now; %llu special, %llu refused by Xen, %llu populated for it",
+             (unsigned long long)r->pages.counts.set, (unsigned long long)r->populated_count,
+             (unsigned long long)r->special_count, (unsigned long long)r->refused,
+             (unsigned long long)r->be->populated_to_evict);
+    r->work = WORK_SEND;
+    r->work_gfn = 0;
+    run_hash_init(&r->set_hash);
+}
+
 static void mark_step(struct receiver *r)
 {
-    for (int i = 0; i < MARKS_PER_STEP; i++) {
-        uint64_t gfn = gfn_bitmap_next(&r->populated, r->work_gfn);
-        int rc;
+    uint64_t first;
+    uint32_t nr = take_bits(r, &first);
+    int rc;
 
-        if (gfn >= r->populated.nr) {
-            log_info("%llu of %llu pages are absent now; %llu special, %llu refused by Xen",
-                     (unsigned long long)r->pages.counts.set, (unsigned long long)r->populated_count,
-                     (unsigned long long)r->special_count, (unsigned long long)r->refused);
-            r->work = WORK_SEND;
-            r->work_gfn = 0;
-            run_hash_init(&r->set_hash);
-            return;
-        }
-        r->work_gfn = gfn + 1;
-        if (gfn_bitmap_test(&r->special, gfn))
-            continue;
-        rc = r->be->ops->mark(r->be, gfn);
-        if (rc == 0)
-            pagein_mark(&r->pages, gfn);
-        else if (rc == -ESRCH || rc == -ENODEV)
-            receive_domain_event(r);
-        else
-            half_marked(r, gfn, rc);
-        if (r->work != WORK_MARK)
-            return;
+    if (!nr) {
+        all_marked(r);
+        return;
     }
+    rc = backend_mark(r->be, first, nr, r->run.session != NULL, r->mark_bits, r->mark_half);
+    take_marked(r, first, nr);
+    if (rc) {
+        receive_domain_event(r);
+        receive_give_up(r, EXIT_FAILED, "pages from gfn 0x%llx on cannot be made absent: %s",
+                        (unsigned long long)first, strerror(-rc));
+        return;
+    }
+    take_refused(r, first, nr);
 }
 
 /* The runs of absent gfns, as many as the ring of orders takes. */
@@ -231,13 +309,13 @@ void receive_mark_step(struct receiver *r)
         scan_step(r);
         break;
     case WORK_MARK:
-        if (r->run.session)
-            receive_set_step(r);
-        else
-            mark_step(r);
+        mark_step(r);
         break;
     case WORK_SEND:
         send_step(r);
+        break;
+    case WORK_COLLAPSE:
+        receive_collapse_step(r);
         break;
     case WORK_NONE:
         ev_idle_stop(r->run.loop, &r->idle);

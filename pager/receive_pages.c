@@ -5,7 +5,7 @@
 #define XXH_STATIC_LINKING_ONLY
 #include <xxhash.h>
 
-#include "exit_status.h"
+#include "backend_batch.h"
 #include "log.h"
 #include "receive.h"
 #include "wire/wire.h"
@@ -13,11 +13,9 @@
 #define RETRY_MS_MIN 10
 #define RETRY_MS_MAX 1000
 
-/* Answer everyone who waited for gfn. */
-static void answer_waiters(struct receiver *r, uint64_t gfn)
+void receive_answer_waiters(struct receiver *r, uint64_t gfn)
 {
     struct ring_entry entry;
-    bool any = false;
 
     /* Most pages have nobody waiting: not even the clock is asked (a system call under Xen). */
     if (!r->pages.waiting)
@@ -25,10 +23,41 @@ static void answer_waiters(struct receiver *r, uint64_t gfn)
     while (pagein_release(&r->pages, gfn, monotonic_ns(), &entry)) {
         log_debug("vcpu %u goes on with gfn 0x%llx", entry.vcpu_id, (unsigned long long)gfn);
         r->be->ops->respond(r->be, &entry);
-        any = true;
     }
-    if (any)
-        r->be->ops->push(r->be);
+}
+
+/* What an entry wants besides its first page, remembered until every first page has been asked for. */
+static void take_more(struct receiver *r, const struct ring_entry *entry, bool asked)
+{
+    uint64_t end = entry->gfn + entry->nr, window = r->options->widen;
+
+    if (entry->kind & (ENTRY_ALIEN | ENTRY_DROP | ENTRY_EVICT_FAIL) || entry->gfn >= r->pages.nr)
+        return;
+    if (entry->nr <= 1 && asked && entry->kind & ENTRY_FOREIGN && window > 1)
+        end = (entry->gfn / window + 1) * window;
+    if (end <= entry->gfn + 1 || r->n_more == PAGEIN_WAITERS)
+        return;
+    r->more[r->n_more].first = entry->gfn + 1;
+    r->more[r->n_more++].end = end;
+}
+
+static bool ask_more(struct receiver *r)
+{
+    bool asked = false;
+
+    for (unsigned int i = 0; i < r->n_more; i++) {
+        uint64_t first = r->more[i].first, count;
+
+        while ((count = pagein_want_run(&r->pages, &first, r->more[i].end, POOL_ASK_MAX))) {
+            if (r->run.state == SESSION_ACTIVE)
+                receive_go(r);
+            receive_ask(r, first, count);
+            first += count;
+            asked = true;
+        }
+    }
+    r->n_more = 0;
+    return asked;
 }
 
 static bool take_entry(struct receiver *r, const struct ring_entry *entry)
@@ -46,13 +75,15 @@ static bool take_entry(struct receiver *r, const struct ring_entry *entry)
     if (action.verdict == PAGEIN_WAIT)
         log_debug("vcpu %u waits for gfn 0x%llx", entry->vcpu_id, (unsigned long long)entry->gfn);
     if (action.ask)
-        receive_ask(r, entry->gfn, false);
+        receive_ask(r, entry->gfn, 1);
     if (action.dropped) {
         receive_tell_dropped(r, entry->gfn);
-        answer_waiters(r, entry->gfn);
+        receive_answer_waiters(r, entry->gfn);
     }
     if (action.verdict == PAGEIN_ANSWER)
         r->be->ops->respond(r->be, entry);
+    receive_super_touched(r, entry->gfn);
+    take_more(r, entry, action.ask);
     return action.ask;
 }
 
@@ -65,51 +96,103 @@ void receive_ring(struct receiver *r)
         return;
     while (r->be->ops->next_entry(r->be, &entry))
         asked |= take_entry(r, &entry);
+    asked |= ask_more(r);
+    receive_ask_end(r);
+    receive_install(r); /* pages that were held back for a superpage */
     r->be->ops->push(r->be);
     r->asked_rounds += asked;
     receive_check_complete(r);
 }
 
-/* Put an arrived page into the guest. False if it has to be tried again. */
-static bool install(struct receiver *r, const struct receive_held *page)
+static void hold(struct receiver *r, const struct receive_held *page)
 {
-    const void *contents = pool_page(&r->pool, page->slot);
-    int rc;
-
-    if (r->features & WIRE_FEATURE_HASH) {
-        /* A private copy: the feeder could still write to the slot. */
-        memcpy(r->scratch, contents, POOL_PAGE_SIZE);
-        contents = r->scratch;
-        if (XXH64(contents, POOL_PAGE_SIZE, 0) != page->hash) {
-            bool again = pagein_bad_hash(&r->pages, page->gfn);
-
-            log_error("gfn 0x%llx came with contents that do not match its hash%s",
-                      (unsigned long long)page->gfn,
-                      again ? ": asking for it once more" : " again: it stays absent");
-            if (again)
-                receive_ask(r, page->gfn, true);
-            return true;
-        }
+    r->held[(r->held_head + r->n_held++) % r->held_size] = *page;
+    if (!ev_is_active(&r->retry)) {
+        ev_timer_set(&r->retry, r->retry_ms / 1000., 0.);
+        ev_timer_start(r->run.loop, &r->retry);
     }
-    rc = r->be->ops->load(r->be, page->gfn, contents);
+}
+
+static void release(struct receiver *r, const struct receive_held *page)
+{
+    if (page->slot == RECEIVE_STAGED)
+        receive_super_page_done(r, page);
+    else
+        receive_free_slot(r, page->slot);
+}
+
+static void bad_hash(struct receiver *r, const struct receive_held *page)
+{
+    bool again = pagein_bad_hash(&r->pages, page->gfn);
+
+    log_error("gfn 0x%llx came with contents that do not match its hash%s", (unsigned long long)page->gfn,
+              again ? ": asking for it once more" : " again: it stays absent");
+    if (again)
+        receive_ask_again(r, page->gfn);
+    release(r, page);
+}
+
+void receive_add(struct receiver *r, const struct receive_held *page)
+{
+    struct receive_batch *b = &r->batch;
+    const uint8_t *contents;
+
+    if (page->slot == RECEIVE_STAGED) {
+        contents = receive_super_page(r, page);
+    } else if (r->features & WIRE_FEATURE_HASH) {
+        uint8_t *copy = r->scratch + (size_t)b->n * POOL_PAGE_SIZE;
+
+        /* A private copy: the feeder could still write to the slot. */
+        memcpy(copy, pool_page(&r->pool, page->slot), POOL_PAGE_SIZE);
+        if (XXH64(copy, POOL_PAGE_SIZE, 0) != page->hash) {
+            bad_hash(r, page);
+            return;
+        }
+        contents = copy;
+    } else {
+        contents = pool_page(&r->pool, page->slot);
+    }
+    b->pages[b->n] = (struct backend_page){.gfn = page->gfn, .contents = contents};
+    b->from[b->n++] = *page;
+    if (b->n == BACKEND_LOAD_MAX)
+        receive_install(r);
+}
+
+/* What became of a page. */
+static void settle(struct receiver *r, const struct receive_held *page, int rc)
+{
+    if (pagein_state(&r->pages, page->gfn) != PAGE_ARRIVED) { /* dropped since */
+        release(r, page);
+        return;
+    }
     if (pagein_installed(&r->pages, page->gfn, rc)) {
-        answer_waiters(r, page->gfn);
-        return true;
+        receive_answer_waiters(r, page->gfn);
+        release(r, page);
+        return;
     }
     if (rc != r->last_load_error)
         log_warning("gfn 0x%llx cannot be installed now: %s; trying again", (unsigned long long)page->gfn,
                     strerror(-rc));
     r->last_load_error = rc;
-    return false;
+    hold(r, page);
 }
 
-static void hold(struct receiver *r, const struct receive_held *page)
+void receive_install(struct receiver *r)
 {
-    r->held[(r->held_head + r->n_held++) % r->pool.slots] = *page;
-    if (!ev_is_active(&r->retry)) {
-        ev_timer_set(&r->retry, r->retry_ms / 1000., 0.);
-        ev_timer_start(r->run.loop, &r->retry);
-    }
+    struct receive_batch *b = &r->batch;
+    unsigned int n = b->n, tried;
+
+    if (!n)
+        return;
+    b->n = 0;
+    tried = r->attached ? backend_load(r->be, b->pages, n) : 0;
+    for (unsigned int i = 0; i < tried; i++)
+        settle(r, &b->from[i], b->pages[i].rc);
+    for (unsigned int i = tried; i < n; i++)
+        hold(r, &b->from[i]);
+    if (r->attached)
+        r->be->ops->push(r->be);
+    receive_check_complete(r);
 }
 
 void receive_page(struct receiver *r, uint32_t slot, uint64_t gfn, uint64_t hash, uint64_t flags)
@@ -123,11 +206,10 @@ void receive_page(struct receiver *r, uint32_t slot, uint64_t gfn, uint64_t hash
     }
     switch (pagein_arrived(&r->pages, gfn)) {
     case PAGEIN_INSTALL:
-        if (!install(r, &page)) {
-            hold(r, &page);
-            return;
-        }
-        break;
+        if (!receive_super_take(r, &page))
+            receive_add(r, &page);
+        receive_check_complete(r);
+        return;
     case PAGEIN_UNEXPECTED:
         if (r->stray_pages++ == 0)
             log_error("a page for gfn 0x%llx, which is not absent here: discarded", (unsigned long long)gfn);
@@ -137,31 +219,44 @@ void receive_page(struct receiver *r, uint32_t slot, uint64_t gfn, uint64_t hash
         break;
     }
     receive_free_slot(r, slot);
-    receive_check_complete(r);
+}
+
+/* All that is held, once. False if none of it could be installed. */
+static bool retry_once(struct receiver *r)
+{
+    uint32_t before = r->n_held;
+
+    for (uint32_t n = before; n; n--) {
+        struct receive_held page = r->held[r->held_head];
+
+        r->held_head = (r->held_head + 1) % r->held_size;
+        r->n_held--;
+        /* Dropped while it waited: only its place is left to give back. */
+        if (pagein_state(&r->pages, page.gfn) == PAGE_ARRIVED)
+            receive_add(r, &page);
+        else
+            release(r, &page);
+    }
+    receive_install(r);
+    return r->n_held < before;
+}
+
+static bool can_retry(const struct receiver *r)
+{
+    return !session_final(r->run.state) && r->attached;
 }
 
 void receive_retry(struct receiver *r)
 {
-    uint32_t n = r->n_held;
     bool progress = false;
 
     r->retries++;
     /* Memory, or a dying domain? */
     receive_domain_event(r);
-    while (n-- && !session_final(r->run.state) && r->attached) {
-        struct receive_held page = r->held[r->held_head];
-
-        r->held_head = (r->held_head + 1) % r->pool.slots;
-        r->n_held--;
-        /* Dropped while it waited: only the slot is left to give back. */
-        if (pagein_state(&r->pages, page.gfn) == PAGE_ARRIVED && !install(r, &page)) {
-            r->held[(r->held_head + r->n_held++) % r->pool.slots] = page;
-            continue;
-        }
-        receive_free_slot(r, page.slot);
+    while (can_retry(r) && r->n_held && retry_once(r))
         progress = true;
-    }
-    if (session_final(r->run.state) || !r->attached)
+    receive_ask_end(r);
+    if (!can_retry(r))
         return;
     if (progress) {
         pool_ring_notify(&r->pool.orders);
@@ -173,6 +268,7 @@ void receive_retry(struct receiver *r)
         ev_timer_set(&r->retry, r->retry_ms / 1000., 0.);
         ev_timer_start(r->run.loop, &r->retry);
     } else {
+        ev_timer_stop(r->run.loop, &r->retry);
         r->last_load_error = 0;
     }
     receive_check_complete(r);

@@ -20,7 +20,7 @@ static json_t *page_figures(const struct receiver *r)
     report_number(o, "special", r->special_count);
     report_number(o, "refused", r->refused);
     report_number(o, "nominated", r->n_half);
-    report_number(o, "populated_here", r->populated_here);
+    report_number(o, "populated_here", r->be->populated_to_evict);
     report_number(o, "claimed", r->claimed);
     report_number(o, "outstanding", pagein_outstanding(p));
     report_number(o, "absent", p->absent);
@@ -49,6 +49,49 @@ static json_t *absent_at_unpause(const struct receiver *r)
     return o;
 }
 
+static json_t *feature_figures(const struct receiver *r)
+{
+    const struct paging_features *f = &r->be->features;
+    json_t *o = json_object();
+
+    for (unsigned int i = 0; i < FEATURES; i++)
+        json_object_set_new(o, feature_names[i], json_boolean(f->set >> i & 1));
+    report_number(o, "ring_pages", f->ring_pages);
+    report_number(o, "range_foreign", f->range_foreign);
+    report_number(o, "range_guest", f->range_guest);
+    report_number(o, "widen", r->options->widen);
+    return o;
+}
+
+static json_t *super_figures(const struct receiver *r)
+{
+    json_t *o = json_object();
+
+    report_number(o, "prep", r->supers.prep);
+    report_number(o, "prep_refused", r->supers.prep_refused);
+    report_number(o, "collapse", r->supers.collapse);
+    report_number(o, "collapse_refused", r->supers.collapse_refused);
+    return o;
+}
+
+/* As Xen has counted; null where it does not. */
+static json_t *xen_ring_figures(const struct receiver *r)
+{
+    struct backend_ring_stats stats = r->ring_stats;
+    json_t *o;
+
+    if (!(r->be->features.set & FEATURE_RING))
+        return json_null();
+    if (r->attached)
+        r->be->ops->ring_stats(r->be, &stats);
+    o = json_object();
+    report_number(o, "requests", stats.requests);
+    report_number(o, "waits_guest", stats.waits_guest);
+    report_number(o, "waits_foreign", stats.waits_foreign);
+    report_number(o, "high_water", stats.high_water);
+    return o;
+}
+
 static json_t *ring_figures(const struct receiver *r)
 {
     const struct pagein_counts *c = &r->pages.counts;
@@ -63,8 +106,10 @@ static json_t *ring_figures(const struct receiver *r)
     report_number(o, "drop", c->entries_drop);
     report_number(o, "evict_fail", c->entries_evict_fail);
     report_number(o, "alien", c->entries_alien);
+    report_number(o, "range", c->entries_range);
     report_number(o, "unknown_gfn", c->entries_unknown_gfn);
     report_number(o, "waiting", r->pages.waiting);
+    json_object_set_new(o, "xen", xen_ring_figures(r));
     return o;
 }
 
@@ -92,6 +137,8 @@ static json_t *link_figures(const struct receiver *r)
     json_object_set_new(o, "connected", json_boolean(r->peer_active));
     report_number(o, "page_bytes", r->bytes);
     report_number(o, "asked", r->pages.counts.asked);
+    report_number(o, "asked_with_others", r->pages.counts.asked_with_others);
+    report_number(o, "promoted", r->pages.counts.promoted);
     report_number(o, "round_trips", r->asked_rounds);
     report_number(o, "asks_waiting", r->n_unsent);
     report_number(o, "drops_not_told", r->drops_not_told);
@@ -163,10 +210,15 @@ void receive_details(void *data, json_t *report)
     report_number(hypercalls, "evict", calls->evict);
     report_number(hypercalls, "load", calls->load);
     report_number(hypercalls, "prep", calls->repair);
+    report_number(hypercalls, "mark", calls->mark_batch);
+    report_number(hypercalls, "prep_batch", calls->load_batch);
+    report_number(hypercalls, "collapse", calls->collapse);
     report_number(hypercalls, "map", calls->map);
     report_number(hypercalls, "info", calls->info);
     json_object_set_new(report, "verify", json_string(verify[r->options->verify]));
+    json_object_set_new(report, "features", feature_figures(r));
     json_object_set_new(report, "pages", page_figures(r));
+    json_object_set_new(report, "superpages", super_figures(r));
     json_object_set_new(report, "absent_at_unpause", absent_at_unpause(r));
     json_object_set_new(report, "ring", ring_figures(r));
     json_object_set_new(report, "faults", fault_figures(r));

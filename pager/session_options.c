@@ -24,7 +24,7 @@ const char session_options_help[] =
     "  --log FILE         log there instead of stderr (SIGHUP opens it anew)\n"
     "  --stats-file FILE  write the final figures there as JSON\n"
     "  --run-dir DIR      folder for status sockets (default " RUN_DIR ")\n"
-    "  --baseline         the data path of 2017; in this version there is no other\n"
+    "  --baseline         the data path of 2017: nothing of --features\n"
     "  --debug            log more\n"
     "  --detach           as --daemon; returns as soon as status can show the session\n"
     "Under xl migrate --postcopy:\n"
@@ -94,6 +94,7 @@ bool session_options_take(struct session_options *options, int option, const cha
         options->watch_pid = positive(argument);
         return true;
     case OPT_BASELINE:
+        options->baseline = true;
         return true;
     default:
         return false;

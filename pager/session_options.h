@@ -21,6 +21,7 @@ struct session_options {
     char empty_dir[4096];
     uint8_t token[32];
     bool debug;
+    bool baseline;
     bool detach;         /* in the background, and ready as soon as it shows itself */
     const char *session; /* of a migration by xl, and what comes with it: */
     int set_fd;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define STATE_MASK  0x0f
+#define WITH_OTHERS 0x10 /* requested because a neighbour was; nobody is known to wait for it */
 #define BAD         0x20 /* its hash was wrong twice */
 #define WAS_ASKED   0x40 /* a vcpu or a foreign map wanted it before it came */
 #define ASKED_AGAIN 0x80 /* its hash was wrong once */
@@ -96,6 +97,11 @@ static struct pagein_action wanted(struct pagein *p, const struct ring_entry *en
         action.ask = true;
     }
     if (!(entry->kind & ENTRY_FOREIGN)) {
+        if (pagein_state(p, entry->gfn) == PAGE_REQUESTED && p->state[entry->gfn] & WITH_OTHERS) {
+            p->state[entry->gfn] &= (uint8_t)~WITH_OTHERS;
+            p->counts.promoted++;
+            action.ask = true;
+        }
         if (!p->counts.guest_has_faulted) {
             p->counts.guest_has_faulted = true;
             p->counts.absent_at_first_fault = pagein_outstanding(p);
@@ -126,6 +132,7 @@ static void count_entry(struct pagein *p, const struct ring_entry *entry)
         p->counts.entries_foreign++;
     else
         p->counts.entries_guest++;
+    p->counts.entries_range += entry->nr > 1;
     if (entry->gfn >= p->nr && !(entry->kind & ENTRY_ALIEN))
         p->counts.entries_unknown_gfn++;
 }
@@ -155,6 +162,55 @@ struct pagein_action pagein_entry(struct pagein *p, const struct ring_entry *ent
     if (!(entry->kind & ENTRY_FOREIGN))
         p->counts.answered_at_once++;
     return action;
+}
+
+uint64_t pagein_want_run(struct pagein *p, uint64_t *first, uint64_t end, uint64_t most)
+{
+    uint64_t gfn = *first, nr = 0;
+
+    if (end > p->nr)
+        end = p->nr;
+    while (gfn < end && pagein_state(p, gfn) != PAGE_ABSENT)
+        gfn++;
+    *first = gfn;
+    for (; gfn < end && nr < most && pagein_state(p, gfn) == PAGE_ABSENT; gfn++, nr++) {
+        move(p, gfn, PAGE_REQUESTED);
+        p->state[gfn] |= WAS_ASKED | WITH_OTHERS;
+    }
+    p->counts.asked += nr;
+    p->counts.asked_with_others += nr;
+    return nr;
+}
+
+bool pagein_only_arrival(const struct pagein *p, uint64_t first, uint64_t nr, uint64_t gfn)
+{
+    if (first + nr > p->nr || p->state[gfn] & WAS_ASKED)
+        return false;
+    for (uint64_t i = first; i < first + nr; i++)
+        if (pagein_state(p, i) != (i == gfn ? PAGE_ARRIVED : PAGE_ABSENT))
+            return false;
+    return true;
+}
+
+bool pagein_all_here(const struct pagein *p, uint64_t first, uint64_t nr)
+{
+    bool installed = false;
+
+    if (first + nr > p->nr)
+        return false;
+    for (uint64_t i = first; i < first + nr; i++) {
+        switch (pagein_state(p, i)) {
+        case PAGE_PRESENT:
+            installed = true;
+            break;
+        case PAGE_KEPT:
+        case PAGE_REPLACED:
+            break;
+        default:
+            return false;
+        }
+    }
+    return installed;
 }
 
 struct pagein_action pagein_repaired(struct pagein *p, const struct ring_entry *entry, int rc,
@@ -196,7 +252,7 @@ bool pagein_bad_hash(struct pagein *p, uint64_t gfn)
 
     p->counts.bad_hash++;
     move(p, gfn, PAGE_REQUESTED);
-    p->state[gfn] |= ASKED_AGAIN;
+    p->state[gfn] = (uint8_t)((p->state[gfn] & ~WITH_OTHERS) | ASKED_AGAIN);
     if (!again && !(p->state[gfn] & BAD)) {
         p->state[gfn] |= BAD;
         p->bad++;
@@ -213,7 +269,7 @@ bool pagein_installed(struct pagein *p, uint64_t gfn, int rc)
             p->counts.installed_faulted++;
         return true;
     }
-    if (rc == -ENOENT) {
+    if (rc == -ENOENT || rc == -EEXIST) {
         move(p, gfn, PAGE_REPLACED);
         p->counts.replaced++;
         return true;

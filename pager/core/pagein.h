@@ -34,6 +34,9 @@ struct pagein_counts {
     uint64_t installed, dropped, replaced;
     uint64_t installed_faulted; /* of installed: someone had asked for it */
     uint64_t asked;             /* gfns asked of the source, repeats for bad hashes not counted */
+    uint64_t entries_range;     /* entries that were for more than one gfn */
+    uint64_t asked_with_others; /* of asked: nobody waited for them, their neighbour was */
+    uint64_t promoted;          /* of those: a vcpu came to wait before they had come */
     uint64_t entries_guest, entries_foreign, entries_drop, entries_evict_fail, entries_alien;
     uint64_t entries_unknown_gfn; /* above everything this domain had; answered */
     uint64_t guest_faults;        /* guest entries whose page was absent, requested or arrived */
@@ -71,7 +74,7 @@ enum pagein_verdict {
 
 struct pagein_action {
     enum pagein_verdict verdict;
-    bool ask;     /* ask the source for gfn */
+    bool ask;     /* ask the source for gfn; or once more, if it is on its way but not known to be urgent */
     bool dropped; /* gfn was outstanding and is not any more: tell the source, and pagein_release(gfn) */
 };
 
@@ -95,9 +98,22 @@ static inline uint64_t pagein_outstanding(const struct pagein *p)
 /* An entry was taken out of the ring. */
 struct pagein_action pagein_entry(struct pagein *p, const struct ring_entry *entry, uint64_t now_ns);
 
+/*
+ * Someone wants what follows a page, too, up to end. Takes the next run of absent gfns at or above *first and
+ * below end: they are requested now. Returns its length, at most `most`, with its first gfn in *first; 0 when
+ * there is none.
+ */
+uint64_t pagein_want_run(struct pagein *p, uint64_t *first, uint64_t end, uint64_t most);
+
 /* What prep without contents said (0 or -errno) to an entry whose verdict was PAGEIN_REPAIR. */
 struct pagein_action pagein_repaired(struct pagein *p, const struct ring_entry *entry, int rc,
                                      uint64_t now_ns);
+
+/* Is gfn the only one of first .. first+nr-1 that is not absent, and has nobody asked for it? */
+bool pagein_only_arrival(const struct pagein *p, uint64_t first, uint64_t nr, uint64_t gfn);
+
+/* Are all of first .. first+nr-1 settled, none of them dropped, and some of them installed by us? */
+bool pagein_all_here(const struct pagein *p, uint64_t first, uint64_t nr);
 
 /* The contents of gfn have come. Only PAGEIN_INSTALL changes anything. */
 enum pagein_arrival pagein_arrived(struct pagein *p, uint64_t gfn);
@@ -109,8 +125,9 @@ enum pagein_arrival pagein_arrived(struct pagein *p, uint64_t gfn);
 bool pagein_bad_hash(struct pagein *p, uint64_t gfn);
 
 /*
- * What prep with contents said (0 or -errno) to an arrived page. Returns true if that settles the page: then
- * pagein_release(gfn). False: try again later, the page stays arrived.
+ * What prep with contents said to an arrived page: 0, -ENOENT or -EEXIST (the guest has put another there),
+ * or another -errno. Returns true if that settles the page: then pagein_release(gfn). False: try again later,
+ * the page stays arrived.
  */
 bool pagein_installed(struct pagein *p, uint64_t gfn, int rc);
 

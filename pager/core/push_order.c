@@ -43,8 +43,13 @@ int push_order_request(struct push_order *order, uint64_t gfn, bool resend)
         gfn_bitmap_set(&order->unsent, gfn);
         order->left++;
     }
-    if (!gfn_bitmap_test(&order->unsent, gfn) || gfn_bitmap_test(&order->urgent, gfn))
+    if (!gfn_bitmap_test(&order->unsent, gfn))
         return 0;
+    if (gfn_bitmap_test(&order->urgent, gfn)) {
+        if (order->again_tail - order->again_head < PUSH_AGAIN)
+            order->again[order->again_tail++ % PUSH_AGAIN] = gfn;
+        return 0;
+    }
     gfn_bitmap_set(&order->urgent, gfn);
     order->urgent_left++;
     if (order->fifo_tail - order->fifo_head < PUSH_FIFO)
@@ -77,6 +82,11 @@ int push_order_drop(struct push_order *order, uint64_t gfn)
 /* The next faulted gfn, or false. Entries of the queue may have been dropped meanwhile. */
 static bool next_urgent(struct push_order *order, uint64_t *gfn)
 {
+    while (order->again_head != order->again_tail) {
+        *gfn = order->again[order->again_head++ % PUSH_AGAIN];
+        if (gfn_bitmap_test(&order->urgent, *gfn))
+            return true;
+    }
     while (order->fifo_head != order->fifo_tail) {
         *gfn = order->fifo[order->fifo_head++ % PUSH_FIFO];
         if (gfn_bitmap_test(&order->urgent, *gfn))

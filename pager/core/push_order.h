@@ -7,7 +7,8 @@
 
 #include "core/gfn_bitmap.h"
 
-#define PUSH_FIFO 4096u /* faulted gfns kept in the order they came; more are found by a scan */
+#define PUSH_FIFO  4096u /* faulted gfns kept in the order they came; more are found by a scan */
+#define PUSH_AGAIN 512u  /* of those, asked for a second time: no ring has more slots */
 
 struct push_order {
     struct gfn_bitmap set;    /* absent at the destination when the session started */
@@ -25,6 +26,8 @@ struct push_order {
     struct gfn_bitmap once; /* sent at least once */
     uint64_t fifo[PUSH_FIFO];
     uint32_t fifo_head, fifo_tail;
+    uint64_t again[PUSH_AGAIN];
+    uint32_t again_head, again_tail;
 };
 
 /* 0 or -ENOMEM. */
@@ -35,7 +38,8 @@ void push_order_free(struct push_order *order);
 void push_order_add(struct push_order *order, uint64_t gfn);
 
 /* The destination asks for gfn. 0, or -EINVAL if it is not in the set. Without resend a page already sent or
- * dropped is ignored. */
+ * dropped is ignored. One that is asked for twice goes before those asked for once: it was asked for with its
+ * neighbours, and now a vcpu waits for it. */
 int push_order_request(struct push_order *order, uint64_t gfn, bool resend);
 
 /* The guest released gfn. 0, or -EINVAL if it is not in the set. */

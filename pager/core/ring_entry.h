@@ -16,6 +16,7 @@ struct ring_entry {
     uint32_t kind;    /* ENTRY_* */
     uint32_t p2mt;    /* the backend's, given back with the answer */
     uint32_t backend; /* the backend's */
+    uint32_t nr;      /* gfns that are wanted from gfn on, the first of them being waited for; 0 is 1 */
 };
 
 #endif

@@ -54,6 +54,7 @@ void fixture_init(struct fixture *f)
     f->destination.auto_unpause = true;
     f->destination.vcpus = 4;
     f->destination.touches = 400;
+    f->destination.features = FEATURES_ALL;
     f->serve = (struct serve_options){
         .domain = "g", .listen = "127.0.0.1:0", .run_dir = f->dir, .bound = tell_bound, .open = fake_open};
     f->receive = (struct receive_options){.domain = "g",
@@ -61,6 +62,9 @@ void fixture_init(struct fixture *f)
                                           .run_dir = f->dir,
                                           .empty_dir = empty,
                                           .slots = 64,
+                                          .features = FEATURES_ALL,
+                                          .range_foreign = 256,
+                                          .range_guest = 1,
                                           .feeder_uid = 65534,
                                           .open = fake_open};
     memset(f->serve.token, TOKEN_BYTE, sizeof(f->serve.token));

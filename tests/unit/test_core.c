@@ -136,6 +136,45 @@ static void pushes_faulted_first_then_from_there(void **state)
     push_order_free(&o);
 }
 
+static void asked_for_twice_goes_first(void **state)
+{
+    struct push_order o;
+    uint64_t gfns[8];
+
+    (void)state;
+    assert_int_equal(push_order_init(&o, 1000), 0);
+    for (uint64_t gfn = 0; gfn < 1000; gfn++)
+        push_order_add(&o, gfn);
+    for (uint64_t gfn = 256; gfn < 512; gfn++)
+        assert_int_equal(push_order_request(&o, gfn, false), 0);
+    assert_int_equal(push_order_next(&o, gfns, 1), 1);
+    assert_int_equal(gfns[0], 256);
+    /* Vcpus run into two of them; one has been dropped since. */
+    assert_int_equal(push_order_request(&o, 400, false), 0);
+    assert_int_equal(push_order_request(&o, 300, false), 0);
+    assert_int_equal(push_order_request(&o, 301, false), 0);
+    assert_int_equal(push_order_request(&o, 256, false), 0); /* sent already */
+    assert_int_equal(push_order_drop(&o, 300), 0);
+    assert_int_equal(push_order_next(&o, gfns, 3), 3);
+    assert_int_equal(gfns[0], 400);
+    assert_int_equal(gfns[1], 301);
+    assert_int_equal(gfns[2], 257);
+    assert_int_equal(o.urgent_left, 251);
+    while (push_order_next(&o, gfns, 8))
+        ;
+    assert_int_equal(o.sent, 999); /* none twice */
+    /* More repeats than there is room for cost nothing but their priority. */
+    for (uint64_t gfn = 0; gfn < 1000; gfn++)
+        assert_int_equal(push_order_request(&o, gfn, true), 0);
+    for (uint64_t gfn = 0; gfn < 1000; gfn++)
+        assert_int_equal(push_order_request(&o, gfn, false), 0);
+    while (push_order_next(&o, gfns, 8))
+        ;
+    assert_int_equal(o.left, 0);
+    assert_int_equal(o.resent, 999);
+    push_order_free(&o);
+}
+
 static void more_requests_than_the_queue_holds(void **state)
 {
     struct push_order o;
@@ -171,7 +210,7 @@ struct model {
     unsigned int random;
     uint64_t now;
     enum { M_KEPT, M_ABSENT, M_PRESENT, M_GONE, M_REPLACED } page[GFNS];
-    bool asked[GFNS], in_flight[GFNS], arrived[GFNS], bad_once[GFNS], bad[GFNS];
+    bool asked[GFNS], with_others[GFNS], in_flight[GFNS], arrived[GFNS], bad_once[GFNS], bad[GFNS];
     unsigned int unanswered; /* entries taken from the ring and not answered */
     unsigned int waiting[GFNS];
 };
@@ -206,7 +245,9 @@ static void act(struct model *m, const struct ring_entry *e, struct pagein_actio
 {
     if (action.ask) {
         assert_int_equal(m->page[e->gfn], M_ABSENT);
-        assert_false(m->asked[e->gfn]);
+        /* Once; and once more if nobody was known to wait for it. */
+        assert_true(!m->asked[e->gfn] || (m->with_others[e->gfn] && !(e->kind & ENTRY_FOREIGN)));
+        m->with_others[e->gfn] = false;
         m->asked[e->gfn] = m->in_flight[e->gfn] = true;
     }
     if (action.dropped) {
@@ -218,6 +259,24 @@ static void act(struct model *m, const struct ring_entry *e, struct pagein_actio
         answered(m);
     else
         m->waiting[e->gfn]++;
+}
+
+/* What a request for many gfns asks for besides the first. */
+static void want_more(struct model *m, const struct ring_entry *e)
+{
+    uint64_t first = e->gfn + 1, end = e->gfn + e->nr, count;
+
+    while ((count = pagein_want_run(&m->p, &first, end, 1 + dice(m, 5)))) {
+        assert_true(first + count <= end && first + count <= GFNS);
+        for (uint64_t gfn = first; gfn < first + count; gfn++) {
+            assert_int_equal(m->page[gfn], M_ABSENT);
+            assert_false(m->asked[gfn] || m->arrived[gfn]);
+            m->asked[gfn] = m->with_others[gfn] = m->in_flight[gfn] = true;
+        }
+        first += count;
+    }
+    for (uint64_t gfn = e->gfn + 1; gfn < end && gfn < GFNS; gfn++)
+        assert_true(pagein_state(&m->p, gfn) != PAGE_ABSENT);
 }
 
 static void ring_step(struct model *m)
@@ -241,6 +300,8 @@ static void ring_step(struct model *m)
     if (dice(m, 50) == 0)
         e.gfn = UINT64_MAX - dice(m, 2);
     e.kind = kinds[dice(m, sizeof(kinds) / sizeof(kinds[0]))];
+    if (e.kind == ENTRY_FOREIGN || e.kind == ENTRY_PAUSED)
+        e.nr = dice(m, 3) ? 0 : dice(m, 16);
     /* A page that is gone is not dropped again by a guest, but the core must not care. */
     m->unanswered++;
     action = pagein_entry(&m->p, &e, m->now);
@@ -260,11 +321,13 @@ static void ring_step(struct model *m)
         fail_msg("a vcpu that faulted on an absent page was let go");
     }
     act(m, &e, action);
+    if (e.nr && e.gfn < GFNS)
+        want_more(m, &e);
 }
 
 static void install_step(struct model *m, uint64_t gfn)
 {
-    static const int results[] = {0, 0, 0, 0, -ENOENT, -ENOMEM, -EFAULT};
+    static const int results[] = {0, 0, 0, 0, -ENOENT, -EEXIST, -ENOMEM, -EFAULT};
     int rc = results[dice(m, sizeof(results) / sizeof(results[0]))];
 
     if (dice(m, 12) == 0) {
@@ -275,6 +338,7 @@ static void install_step(struct model *m, uint64_t gfn)
         m->bad[gfn] |= m->bad_once[gfn];
         m->bad_once[gfn] = true;
         m->asked[gfn] = true;
+        m->with_others[gfn] = false;
         m->in_flight[gfn] |= again;
         return;
     }
@@ -411,6 +475,117 @@ static void rot_05_06_gfn_zero_and_the_highest_gfn(void **state)
     pagein_free(&p);
 }
 
+static struct pagein_action enter(struct pagein *p, uint64_t gfn, uint32_t kind, uint32_t nr)
+{
+    const struct ring_entry e = {.gfn = gfn, .kind = kind, .nr = nr};
+
+    return pagein_entry(p, &e, 1);
+}
+
+static void a_range_is_asked_for_as_runs(void **state)
+{
+    struct pagein p;
+    uint64_t first = 1;
+
+    (void)state;
+    assert_int_equal(pagein_init(&p, 100), 0);
+    for (uint64_t gfn = 0; gfn < 100; gfn++)
+        if (gfn != 50)
+            pagein_mark(&p, gfn);
+    /* One in the middle was dropped, another is here. */
+    assert_true(enter(&p, 20, ENTRY_DROP, 1).dropped);
+    assert_int_equal(pagein_arrived(&p, 30), PAGEIN_INSTALL);
+    assert_true(pagein_installed(&p, 30, 0));
+    assert_true(enter(&p, 0, ENTRY_FOREIGN, 64).ask);
+    assert_int_equal(pagein_want_run(&p, &first, 64, 256), 19);
+    assert_int_equal(first, 1);
+    first += 19;
+    assert_int_equal(pagein_want_run(&p, &first, 64, 4), 4); /* no more than fit */
+    assert_int_equal(first, 21);
+    first += 4;
+    assert_int_equal(pagein_want_run(&p, &first, 64, 256), 5);
+    assert_int_equal(first, 25);
+    first += 5;
+    assert_int_equal(pagein_want_run(&p, &first, 64, 256), 19);
+    first += 19;
+    assert_int_equal(pagein_want_run(&p, &first, 64, 256), 13);
+    first += 13;
+    assert_int_equal(pagein_want_run(&p, &first, 64, 256), 0);
+    assert_int_equal(p.counts.asked, 61);
+    assert_int_equal(p.counts.asked_with_others, 60);
+    assert_int_equal(p.counts.entries_range, 1);
+    /* The first one has come meanwhile: nobody waits for it, the others are wanted all the same. */
+    first = 65;
+    assert_int_equal(pagein_arrived(&p, 64), PAGEIN_INSTALL);
+    assert_true(pagein_installed(&p, 64, 0));
+    assert_false(enter(&p, 64, ENTRY_FOREIGN, 16).ask);
+    assert_int_equal(pagein_want_run(&p, &first, 80, 256), 15);
+    /* Beyond the last gfn there is nothing, however far the range goes. */
+    first = 90;
+    assert_int_equal(pagein_want_run(&p, &first, UINT64_MAX, 256), 10);
+    first = 100;
+    assert_int_equal(pagein_want_run(&p, &first, UINT64_MAX, 256), 0);
+    pagein_free(&p);
+}
+
+static void a_vcpu_inside_a_range_in_flight_is_urgent_once(void **state)
+{
+    struct pagein p;
+    uint64_t first = 11;
+
+    (void)state;
+    assert_int_equal(pagein_init(&p, 100), 0);
+    for (uint64_t gfn = 0; gfn < 100; gfn++)
+        pagein_mark(&p, gfn);
+    assert_true(enter(&p, 10, ENTRY_FOREIGN, 20).ask);
+    assert_int_equal(pagein_want_run(&p, &first, 30, 256), 19);
+    assert_false(enter(&p, 15, ENTRY_FOREIGN, 1).ask); /* it tries again by itself */
+    assert_true(enter(&p, 15, ENTRY_PAUSED, 1).ask);
+    assert_false(enter(&p, 15, ENTRY_PAUSED, 1).ask);
+    assert_false(enter(&p, 10, ENTRY_PAUSED, 1).ask); /* the one that was waited for is urgent already */
+    assert_int_equal(p.counts.promoted, 1);
+    assert_int_equal(p.counts.asked, 20);
+    /* And one that has come is not asked for again. */
+    assert_int_equal(pagein_arrived(&p, 16), PAGEIN_INSTALL);
+    assert_false(enter(&p, 16, ENTRY_PAUSED, 1).ask);
+    pagein_free(&p);
+}
+
+static void a_region_is_whole_or_not(void **state)
+{
+    struct pagein p;
+
+    (void)state;
+    assert_int_equal(pagein_init(&p, 1024), 0);
+    for (uint64_t gfn = 0; gfn < 1000; gfn++)
+        pagein_mark(&p, gfn);
+    assert_int_equal(pagein_arrived(&p, 7), PAGEIN_INSTALL);
+    assert_true(pagein_only_arrival(&p, 0, 512, 7));
+    assert_int_equal(pagein_arrived(&p, 600), PAGEIN_INSTALL);
+    assert_false(pagein_only_arrival(&p, 512, 512, 600)); /* the last 24 were never absent */
+    assert_false(pagein_only_arrival(&p, 1024, 512, 1024));
+    assert_int_equal(pagein_arrived(&p, 8), PAGEIN_INSTALL);
+    assert_false(pagein_only_arrival(&p, 0, 512, 8));
+    for (uint64_t gfn = 0; gfn < 512; gfn++) {
+        assert_false(pagein_all_here(&p, 0, 512));
+        pagein_arrived(&p, gfn);
+        assert_true(pagein_installed(&p, gfn, gfn == 100 ? -EEXIST : 0));
+    }
+    assert_true(pagein_all_here(&p, 0, 512));
+    assert_int_equal(p.counts.replaced, 1);
+    assert_false(pagein_all_here(&p, 1000, 24)); /* nothing of it is ours */
+    assert_false(pagein_all_here(&p, 1000, 25));
+    assert_true(enter(&p, 700, ENTRY_PAUSED, 1).ask);
+    pagein_free(&p);
+    assert_int_equal(pagein_init(&p, 512), 0);
+    for (uint64_t gfn = 0; gfn < 512; gfn++)
+        pagein_mark(&p, gfn);
+    assert_true(enter(&p, 3, ENTRY_FOREIGN, 1).ask);
+    assert_int_equal(pagein_arrived(&p, 3), PAGEIN_INSTALL);
+    assert_false(pagein_only_arrival(&p, 0, 512, 3)); /* someone wants it now */
+    pagein_free(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -419,7 +594,11 @@ int main(void)
         cmocka_unit_test(quantiles_are_within_a_sixteenth),
         cmocka_unit_test(states_only_go_where_they_may),
         cmocka_unit_test(pushes_faulted_first_then_from_there),
+        cmocka_unit_test(asked_for_twice_goes_first),
         cmocka_unit_test(more_requests_than_the_queue_holds),
+        cmocka_unit_test(a_range_is_asked_for_as_runs),
+        cmocka_unit_test(a_vcpu_inside_a_range_in_flight_is_urgent_once),
+        cmocka_unit_test(a_region_is_whole_or_not),
         cmocka_unit_test(rot_05_06_gfn_zero_and_the_highest_gfn),
         cmocka_unit_test(thousands_of_schedules),
     };

@@ -131,6 +131,7 @@ static void rot_04_evict_fail_is_repaired_by_prep(void **state)
     struct fixture *f = *state;
     json_t *receive;
 
+    f->receive.features &= ~FEATURE_MARK; /* which nominates nothing */
     f->destination.half_every = 10;
     f->destination.foreign_percent = 20;
     f->destination.touches = 1500;
@@ -576,6 +577,7 @@ static void many_seeds(void **state)
         f->receive.push_on_fault = seed % 2;
         f->receive.verify = seed % 4 < 2 ? VERIFY_NONE : VERIFY_HASH;
         f->receive.slots = 64 + seed * 7;
+        f->receive.features = seed * 2654435761u >> 27;
         run(f);
     }
 }

@@ -13,9 +13,8 @@
 #include "daemon.h"
 #include "switch_fixture.h"
 
-static void the_whole_way(void **state)
+static void whole_way(struct move *m)
 {
-    struct move *m = *state;
     json_t *report;
 
     m->f.receive.push_on_fault = true;
@@ -33,7 +32,7 @@ static void the_whole_way(void **state)
     ends(&m->f.serve_pid, EXIT_DONE);
     assert_int_equal(m->f.results[1].wrong_pages, 0);
     nothing_wrong(m);
-    assert_int_equal(m->f.results[1].populated, 1299);
+    assert_int_equal(m->f.results[1].populated, m->f.destination.features & FEATURE_MARK ? 0 : 1299);
     assert_int_equal(m->f.results[1].marks, 1299);
     assert_int_equal(m->f.results[1].claimed, 1299);
     assert_true(m->f.results[1].touches > 1300);
@@ -48,6 +47,19 @@ static void the_whole_way(void **state)
     assert_false(file_has(m, "xl.log", "unpause"));
     no_file_is_left(m);
     assert_int_equal(command(m, "status --session " ID " --role serve --wait completed"), 0);
+}
+
+static void the_whole_way(void **state)
+{
+    whole_way(*state);
+}
+
+static void the_whole_way_on_a_stock_xen(void **state)
+{
+    struct move *m = *state;
+
+    m->f.destination.features = 0;
+    whole_way(m);
 }
 
 static void all_is_there_before_commit(void **state)
@@ -154,6 +166,7 @@ static void a_page_that_stays_nominated(void **state)
 {
     struct move *m = *state;
 
+    m->f.receive.features = 0; /* mark nominates nothing */
     m->f.destination.half_every = 321;
     receive_fails(m, 0, UINT64_MAX, "intact", "does not let go of gfn 0x141");
 }
@@ -162,8 +175,20 @@ static void no_memory_to_populate(void **state)
 {
     struct move *m = *state;
 
+    m->f.receive.features = 0;
     m->f.destination.populate_most = 1000;
-    receive_fails(m, UINT64_MAX, UINT64_MAX, "intact", "cannot be populated");
+    receive_fails(m, UINT64_MAX, UINT64_MAX, "intact", "cannot be made absent");
+    assert_true(m->f.results[1].populated <= 1000);
+}
+
+static void no_memory_for_the_p2m(void **state)
+{
+    struct move *m = *state;
+
+    m->f.destination.populate_most = 1000;
+    receive_fails(m, UINT64_MAX, UINT64_MAX, "intact", "cannot be made absent");
+    assert_int_equal(m->f.results[1].marks, 1000);
+    assert_int_equal(m->f.results[1].populated, 0);
 }
 
 static void a_page_the_source_lacks(void **state)
@@ -228,6 +253,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         MOVE(the_whole_way),
+        MOVE(the_whole_way_on_a_stock_xen),
         MOVE(all_is_there_before_commit),
         MOVE(all_is_there_and_then_given_up),
         MOVE(receive_comes_before_the_guest_is_suspended),
@@ -238,6 +264,7 @@ int main(int argc, char **argv)
         MOVE(a_page_that_xen_refuses),
         MOVE(a_page_that_stays_nominated),
         MOVE(no_memory_to_populate),
+        MOVE(no_memory_for_the_p2m),
         MOVE(a_page_the_source_lacks),
         MOVE(every_page_compared),
         MOVE(a_daemon_keeps_one_descriptor),

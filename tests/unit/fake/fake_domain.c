@@ -22,15 +22,18 @@ struct fake_domain {
     bool dying, attached, ran;
     int event_fd, life_fd;
 
-    struct ring_entry ring[FAKE_SLOTS];
+    uint8_t *super; /* by region of 512 gfns: it is one entry */
+    unsigned int slots, range_foreign, range_guest;
+    struct ring_entry ring[FAKE_SLOTS_MANY];
     unsigned int head, tail; /* entries not taken yet */
-    struct ring_entry taken[FAKE_SLOTS];
+    struct ring_entry taken[FAKE_SLOTS_MANY];
     unsigned int n_taken; /* taken and not answered */
-    struct ring_entry answers[FAKE_SLOTS];
+    struct ring_entry answers[FAKE_SLOTS_MANY];
     unsigned int n_answers; /* answered and not pushed */
     bool waits[FAKE_VCPUS];
     pthread_t threads[FAKE_VCPUS];
-    uint64_t loads, unmarks;
+    uint64_t loads, unmarks, reads;
+    struct backend_ring_stats stats;
 };
 
 static struct fake_config next_config;
@@ -84,15 +87,41 @@ static void kick(int fd)
 
 /* -- the guest's side; all called with the lock held */
 
-static bool slot_free(const struct fake_domain *d)
+static bool slot_free(struct fake_domain *d, bool foreign)
 {
-    return d->tail - d->head + d->n_taken + d->n_answers < FAKE_SLOTS;
+    unsigned int used = d->tail - d->head + d->n_taken + d->n_answers;
+
+    if (used >= d->slots)
+        ++*(foreign ? &d->stats.waits_foreign : &d->stats.waits_guest);
+    return used < d->slots;
 }
 
-static void put_entry(struct fake_domain *d, uint64_t gfn, uint32_t vcpu, uint32_t kind)
+static void put_entry(struct fake_domain *d, uint64_t gfn, uint32_t vcpu, uint32_t kind, uint32_t nr)
 {
-    d->ring[d->tail++ % FAKE_SLOTS] = (struct ring_entry){.gfn = gfn, .vcpu_id = vcpu, .kind = kind};
+    unsigned int used = d->tail - d->head + d->n_taken + d->n_answers + 1;
+
+    d->ring[d->tail++ % d->slots] = (struct ring_entry){.gfn = gfn, .vcpu_id = vcpu, .kind = kind, .nr = nr};
+    d->stats.requests++;
+    if (used > d->stats.high_water)
+        d->stats.high_water = used;
+    d->results->ranges += nr > 1;
     kick(d->event_fd);
+}
+
+/* gfn is being paged in; so are those that follow it up to the end of the window. Returns how many that are.
+ */
+static uint32_t page_in(struct fake_domain *d, uint64_t gfn, unsigned int window)
+{
+    uint32_t nr = 1;
+    bool evicted = d->type[gfn] == FAKE_PAGED;
+
+    d->type[gfn] = FAKE_PAGING_IN;
+    for (; evicted && window && (gfn + nr) % window && gfn + nr < d->config.nr_gfns; nr++) {
+        if (d->type[gfn + nr] != FAKE_PAGED)
+            break;
+        d->type[gfn + nr] = FAKE_PAGING_IN;
+    }
+    return nr;
 }
 
 /* Returns when gfn can be read, or false when the domain dies or is no longer populated there. */
@@ -109,15 +138,14 @@ static bool fault(struct fake_domain *d, unsigned int vcpu, uint64_t gfn)
             return true;
         if (d->type[gfn] == FAKE_HOLE)
             return false;
-        if (!slot_free(d)) {
+        if (!slot_free(d, false)) {
             pthread_cond_wait(&d->changed, &d->lock);
             continue;
         }
         if (d->type[gfn] == FAKE_PAGING_OUT)
             kind |= ENTRY_EVICT_FAIL;
-        d->type[gfn] = FAKE_PAGING_IN;
         d->waits[vcpu] = true;
-        put_entry(d, gfn, vcpu, kind);
+        put_entry(d, gfn, vcpu, kind, page_in(d, gfn, d->range_guest));
         while (d->waits[vcpu] && !d->dying)
             pthread_cond_wait(&d->changed, &d->lock);
     }
@@ -149,12 +177,13 @@ static bool marked(const struct fake_domain *d, uint64_t gfn)
 static void release_page(struct fake_domain *d, uint64_t gfn)
 {
     if (marked(d, gfn)) {
-        if (!slot_free(d))
+        if (!slot_free(d, false))
             return;
-        put_entry(d, gfn, 0, ENTRY_DROP | (d->type[gfn] == FAKE_PAGING_OUT ? ENTRY_EVICT_FAIL : 0));
+        put_entry(d, gfn, 0, ENTRY_DROP | (d->type[gfn] == FAKE_PAGING_OUT ? ENTRY_EVICT_FAIL : 0), 1);
         d->results->dropped++;
     }
     d->type[gfn] = FAKE_HOLE;
+    d->super[gfn / BACKEND_SUPER] = 0;
 }
 
 static void place_page(struct fake_domain *d, uint64_t gfn)
@@ -171,12 +200,11 @@ static void foreign(struct fake_domain *d, uint64_t gfn)
 {
     uint32_t kind = ENTRY_FOREIGN;
 
-    if ((d->type[gfn] != FAKE_PAGED && d->type[gfn] != FAKE_PAGING_OUT) || !slot_free(d))
+    if ((d->type[gfn] != FAKE_PAGED && d->type[gfn] != FAKE_PAGING_OUT) || !slot_free(d, true))
         return;
     if (d->type[gfn] == FAKE_PAGING_OUT)
         kind |= ENTRY_EVICT_FAIL;
-    d->type[gfn] = FAKE_PAGING_IN;
-    put_entry(d, gfn, 0, kind);
+    put_entry(d, gfn, 0, kind, page_in(d, gfn, d->range_foreign));
     d->results->foreign++;
 }
 
@@ -241,6 +269,10 @@ static int be_info(struct backend *be, struct backend_domain *out)
     out->dying = d->dying;
     out->paused = d->pauses > 0;
     out->ran = d->ran;
+    for (uint64_t gfn = 0; gfn < d->config.nr_gfns; gfn++)
+        ++*(d->type[gfn] == FAKE_PAGED || d->type[gfn] == FAKE_PAGING_IN ? &out->paged_pages
+            : d->type[gfn] == FAKE_HOLE                                  ? &(uint64_t){0}
+                                                                         : &out->pages);
     out->shutdown = d->results->suspended;
     out->shutdown_reason = d->results->suspended ? BACKEND_SUSPENDED : 0;
     out->hvm = !d->config.pv;
@@ -354,13 +386,22 @@ static void be_forget(struct backend *be, const char *session)
     of(be)->results->forgotten++;
 }
 
-static int be_attach(struct backend *be, char *why, size_t why_size)
+static int be_attach(struct backend *be, const struct backend_wish *wish, char *why, size_t why_size)
 {
     struct fake_domain *d = of(be);
+    unsigned int set = wish->features & d->config.features;
 
     if (d->config.pv) {
         snprintf(why, why_size, "not today");
         return -ENODEV;
+    }
+    if (!(set & FEATURE_RING))
+        set &= ~FEATURE_RANGE;
+    be->features = (struct paging_features){.set = set, .ring_pages = set & FEATURE_RING ? 8 : 1};
+    d->slots = set & FEATURE_RING ? FAKE_SLOTS_MANY : FAKE_SLOTS;
+    if (set & FEATURE_RANGE) {
+        be->features.range_foreign = d->range_foreign = wish->range_foreign;
+        be->features.range_guest = d->range_guest = wish->range_guest;
     }
     d->attached = true;
     return 0;
@@ -391,8 +432,57 @@ static void be_abandon(struct backend *be)
 
 static unsigned int be_slots(struct backend *be)
 {
-    (void)be;
-    return FAKE_SLOTS;
+    return of(be)->slots;
+}
+
+static int be_ring_stats(struct backend *be, struct backend_ring_stats *out)
+{
+    struct fake_domain *d = of(be);
+
+    if (!(be->features.set & FEATURE_RING))
+        return -EOPNOTSUPP;
+    pthread_mutex_lock(&d->lock);
+    *out = d->stats;
+    pthread_mutex_unlock(&d->lock);
+    return 0;
+}
+
+/* As Xen does for a domain that has never run: also where there is nothing. */
+static int mark_one(struct fake_domain *d, uint64_t gfn)
+{
+    if (gfn == d->config.special_gfn)
+        violation(d, "marked a special page");
+    if (d->config.refuse_every && gfn % d->config.refuse_every == 0)
+        return -EBUSY;
+    if (d->config.half_every && gfn % d->config.half_every == 0)
+        return -EBUSY; /* mapped by someone */
+    if (d->type[gfn] == FAKE_HOLE && d->config.populate_most && d->results->marks == d->config.populate_most)
+        return -ENOMEM; /* for the p2m */
+    d->type[gfn] = FAKE_PAGED;
+    memset(page_of(d, gfn), 0xee, FAKE_PAGE);
+    d->results->marks++;
+    return 0;
+}
+
+static int be_mark_batch(struct backend *be, uint64_t first, uint32_t nr, uint64_t *bits)
+{
+    struct fake_domain *d = of(be);
+    int rc = 0;
+
+    pthread_mutex_lock(&d->lock);
+    be->calls.mark_batch++;
+    if (!(be->features.set & FEATURE_MARK) || !d->attached || d->pauses == 0 ||
+        first + nr > d->config.nr_gfns)
+        violation(d, "mark without being able to, or of too much");
+    for (uint32_t i = 0; i < nr && rc != -ENOMEM; i++) {
+        if (!(bits[i / 64] >> i % 64 & 1))
+            continue;
+        rc = mark_one(d, first + i);
+        if (rc == 0)
+            bits[i / 64] &= ~(UINT64_C(1) << i % 64);
+    }
+    pthread_mutex_unlock(&d->lock);
+    return rc == -ENOMEM ? rc : 0;
 }
 
 static int be_mark(struct backend *be, uint64_t gfn)
@@ -466,6 +556,109 @@ static int be_load(struct backend *be, uint64_t gfn, const void *page)
     return rc;
 }
 
+static bool absent(const struct fake_domain *d, uint64_t gfn)
+{
+    return gfn < d->config.nr_gfns && (d->type[gfn] == FAKE_PAGED || d->type[gfn] == FAKE_PAGING_IN);
+}
+
+static bool region_is(const struct fake_domain *d, uint64_t gfn, enum fake_type type)
+{
+    for (uint64_t i = gfn; i < gfn + BACKEND_SUPER; i++)
+        if (i >= d->config.nr_gfns || (type == FAKE_RAM ? d->type[i] != FAKE_RAM : !absent(d, i)))
+            return false;
+    return true;
+}
+
+static void fill(struct fake_domain *d, uint64_t gfn, const uint8_t *contents)
+{
+    memcpy(page_of(d, gfn), contents, FAKE_PAGE);
+    if (gfn == d->config.spoil_gfn)
+        page_of(d, gfn)[77] ^= 1;
+    d->type[gfn] = FAKE_RAM;
+    d->results->loads++;
+}
+
+static int load_super(struct fake_domain *d, const struct backend_page *page)
+{
+    if (page->order != 9 || page->gfn % BACKEND_SUPER)
+        violation(d, "a superpage that is none");
+    if (!region_is(d, page->gfn, FAKE_PAGED))
+        return -EBUSY;
+    if (d->config.nomem_every && ++d->loads % d->config.nomem_every == 0)
+        return -ENOMEM;
+    for (unsigned int i = 0; i < BACKEND_SUPER; i++)
+        fill(d, page->gfn + i, (const uint8_t *)page->contents + (size_t)i * FAKE_PAGE);
+    d->super[page->gfn / BACKEND_SUPER] = 1;
+    d->results->supers++;
+    return 0;
+}
+
+static int load_page(struct fake_domain *d, const struct backend_page *page)
+{
+    if (d->config.fault_every && ++d->reads % d->config.fault_every == 0)
+        return -EFAULT;
+    if (page->order)
+        return load_super(d, page);
+    if (!absent(d, page->gfn))
+        return page->gfn < d->config.nr_gfns && d->type[page->gfn] == FAKE_RAM ? -EEXIST : -ENOENT;
+    if (d->config.nomem_every && ++d->loads % d->config.nomem_every == 0)
+        return -ENOMEM;
+    fill(d, page->gfn, page->contents);
+    return 0;
+}
+
+static unsigned int be_load_batch(struct backend *be, struct backend_page *pages, unsigned int n)
+{
+    struct fake_domain *d = of(be);
+    unsigned int done = 0;
+
+    if (d->config.load_us)
+        usleep(d->config.load_us);
+    pthread_mutex_lock(&d->lock);
+    be->calls.load_batch++;
+    if (!d->attached || n > BACKEND_LOAD_MAX || !(be->features.set & FEATURE_PREP))
+        violation(d, "load without being able to, or of too much");
+    if (n > d->results->most_in_a_call)
+        d->results->most_in_a_call = n;
+    while (done < n) {
+        pages[done].rc = load_page(d, &pages[done]);
+        if (pages[done++].rc == -ENOMEM && !pages[done - 1].order)
+            break;
+    }
+    pthread_mutex_unlock(&d->lock);
+    return done;
+}
+
+static int collapse(struct fake_domain *d, uint64_t gfn)
+{
+    if (gfn % BACKEND_SUPER)
+        violation(d, "collapse of no region");
+    if (d->config.collapse_rc)
+        return d->config.collapse_rc;
+    if (d->super[gfn / BACKEND_SUPER])
+        return -EEXIST;
+    if (!region_is(d, gfn, FAKE_RAM) || (d->config.collapse_busy && gfn == d->config.collapse_busy))
+        return -EBUSY;
+    d->super[gfn / BACKEND_SUPER] = 1;
+    d->results->supers++;
+    d->results->collapsed++;
+    return 0;
+}
+
+static int be_collapse(struct backend *be, uint64_t gfn)
+{
+    struct fake_domain *d = of(be);
+    int rc;
+
+    pthread_mutex_lock(&d->lock);
+    be->calls.collapse++;
+    if (!d->attached || !(be->features.set & FEATURE_SUPERPAGES))
+        violation(d, "collapse without being able to");
+    rc = collapse(d, gfn);
+    pthread_mutex_unlock(&d->lock);
+    return rc;
+}
+
 static int be_repair(struct backend *be, uint64_t gfn)
 {
     struct fake_domain *d = of(be);
@@ -501,7 +694,7 @@ static bool be_next_entry(struct backend *be, struct ring_entry *entry)
     pthread_mutex_lock(&d->lock);
     any = d->head != d->tail;
     if (any) {
-        *entry = d->ring[d->head++ % FAKE_SLOTS];
+        *entry = d->ring[d->head++ % d->slots];
         d->taken[d->n_taken++] = *entry;
     }
     pthread_mutex_unlock(&d->lock);
@@ -542,6 +735,7 @@ static int be_push(struct backend *be)
             d->waits[e->vcpu_id] = false;
         }
     }
+    d->results->notified += d->n_answers > 0;
     d->n_answers = 0;
     pthread_cond_broadcast(&d->changed);
     pthread_mutex_unlock(&d->lock);
@@ -598,9 +792,13 @@ static const struct backend_ops fake_ops = {
     .detach = be_detach,
     .abandon = be_abandon,
     .slots = be_slots,
+    .ring_stats = be_ring_stats,
     .mark = be_mark,
+    .mark_batch = be_mark_batch,
     .unmark = be_unmark,
     .load = be_load,
+    .load_batch = be_load_batch,
+    .collapse = be_collapse,
     .repair = be_repair,
     .event_fd = be_event_fd,
     .ack_event = be_ack_event,
@@ -665,6 +863,8 @@ struct backend *fake_open(const char *domain, char *why, size_t why_size)
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     d->type = calloc(d->config.nr_gfns, 1);
     d->own = calloc(d->config.nr_gfns, 1);
+    d->super = calloc(d->config.nr_gfns / BACKEND_SUPER + 1, 1);
+    d->slots = FAKE_SLOTS;
     for (uint64_t gfn = 0; gfn < d->config.nr_gfns; gfn++) {
         if (gfn >= d->config.hole_first && gfn - d->config.hole_first < d->config.hole_count)
             continue;

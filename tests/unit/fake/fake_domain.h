@@ -12,9 +12,10 @@
 
 #include "backend.h"
 
-#define FAKE_SLOTS 8
-#define FAKE_VCPUS 8
-#define FAKE_PAGE  4096u
+#define FAKE_SLOTS      8 /* of a ring of one page */
+#define FAKE_SLOTS_MANY 64
+#define FAKE_VCPUS      8
+#define FAKE_PAGE       4096u
 
 enum fake_type { FAKE_HOLE, FAKE_RAM, FAKE_PAGING_OUT, FAKE_PAGED, FAKE_PAGING_IN };
 
@@ -24,9 +25,12 @@ struct fake_results {
     uint64_t blocked_vcpus;
     uint64_t first_wrong_gfn;
     uint64_t populated, claim, claimed, forgotten;
-    uint64_t our_pauses;     /* left when the domain was closed */
-    volatile bool suspended; /* set by the test */
-    int ready;               /* the domain was opened */
+    uint64_t our_pauses;               /* left when the domain was closed */
+    volatile bool suspended;           /* set by the test */
+    int ready;                         /* the domain was opened */
+    uint64_t ranges;                   /* requests for more than one gfn */
+    uint64_t supers, collapsed;        /* superpages there are, and those of them by collapse */
+    uint64_t most_in_a_call, notified; /* pages installed by one call; push() with something to push */
 };
 
 struct fake_config {
@@ -49,7 +53,11 @@ struct fake_config {
     unsigned int vcpus;
     uint64_t touches; /* per vcpu */
     unsigned int drop_percent, replace_percent, foreign_percent;
-    bool auto_unpause; /* take back the toolstack's pause when the pager has taken back its own */
+    unsigned int features;    /* FEATURE_*: what this Xen has */
+    unsigned int fault_every; /* every n-th page of a load_batch() cannot be read once; 0: none */
+    uint64_t collapse_busy;   /* this region cannot be collapsed; 0: all can */
+    int collapse_rc;          /* no region can */
+    bool auto_unpause;        /* take back the toolstack's pause when the pager has taken back its own */
     struct fake_results *results;
 };
 

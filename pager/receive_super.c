@@ -1,0 +1,248 @@
+/*
+ * Superpages. The background push brings a region in the order of its gfns, into whatever slots of the pool
+ * are free; of a region that is wholly absent the pages are gathered in one place, and installed as one when
+ * the last of them has come. As soon as anyone touches the region, what there is of it is installed page by
+ * page. Those, and all other regions that filled up page by page, are collapsed when every page is here.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define XXH_STATIC_LINKING_ONLY
+#include <xxhash.h>
+
+#include "backend_batch.h"
+#include "log.h"
+#include "receive.h"
+#include "wire/wire.h"
+
+#define NOWHERE UINT64_MAX
+#define BOTH    (FEATURE_PREP | FEATURE_SUPERPAGES)
+
+static uint64_t region_of(uint64_t gfn)
+{
+    return gfn - gfn % BACKEND_SUPER;
+}
+
+static uint8_t *place(const struct receive_stage *stage, uint64_t gfn)
+{
+    return stage->pages + gfn % BACKEND_SUPER * POOL_PAGE_SIZE;
+}
+
+int receive_super_init(struct receiver *r)
+{
+    if (gfn_bitmap_init(&r->super, r->max_gfn / BACKEND_SUPER + 1))
+        return -1;
+    for (unsigned int i = 0; i < RECEIVE_STAGES; i++) {
+        r->stages[i].first = NOWHERE;
+        if ((r->be->features.set & BOTH) != BOTH)
+            continue;
+        r->stages[i].pages = aligned_alloc(POOL_PAGE_SIZE, (size_t)BACKEND_SUPER * POOL_PAGE_SIZE);
+        if (!r->stages[i].pages)
+            return -1;
+    }
+    return 0;
+}
+
+void receive_super_free(struct receiver *r)
+{
+    gfn_bitmap_free(&r->super);
+    for (unsigned int i = 0; i < RECEIVE_STAGES; i++)
+        free(r->stages[i].pages);
+}
+
+const uint8_t *receive_super_page(const struct receiver *r, const struct receive_held *page)
+{
+    return place(&r->stages[page->stage], page->gfn);
+}
+
+void receive_super_page_done(struct receiver *r, const struct receive_held *page)
+{
+    struct receive_stage *stage = &r->stages[page->stage];
+
+    if (--stage->n == 0)
+        stage->first = NOWHERE;
+}
+
+static void give_up_page(struct receiver *r, uint32_t which, uint64_t gfn)
+{
+    struct receive_stage *stage = &r->stages[which];
+    uint64_t bit = UINT64_C(1) << gfn % 64, *word = &stage->there[gfn % BACKEND_SUPER / 64];
+    const struct receive_held page = {.gfn = gfn, .slot = RECEIVE_STAGED, .stage = which};
+
+    if (!(*word & bit))
+        return;
+    *word &= ~bit;
+    if (pagein_state(&r->pages, gfn) == PAGE_ARRIVED)
+        receive_add(r, &page);
+    else
+        receive_super_page_done(r, &page);
+}
+
+static void give_up(struct receiver *r, uint32_t which, uint64_t wanted)
+{
+    struct receive_stage *stage = &r->stages[which];
+    uint64_t first = stage->first;
+
+    if (first == NOWHERE || stage->giving_up)
+        return;
+    if (!stage->n) {
+        stage->first = NOWHERE;
+        return;
+    }
+    stage->giving_up = true;
+    give_up_page(r, which, wanted);
+    for (uint64_t gfn = first; gfn < first + BACKEND_SUPER; gfn++)
+        give_up_page(r, which, gfn);
+}
+
+void receive_super_touched(struct receiver *r, uint64_t gfn)
+{
+    for (uint32_t i = 0; i < RECEIVE_STAGES; i++)
+        if (r->stages[i].first == region_of(gfn))
+            give_up(r, i, gfn);
+}
+
+void receive_super_give_up(struct receiver *r)
+{
+    for (uint32_t i = 0; i < RECEIVE_STAGES; i++)
+        give_up(r, i, r->stages[i].first);
+}
+
+static struct receive_stage *stage_of(struct receiver *r, uint64_t region)
+{
+    for (unsigned int i = 0; i < RECEIVE_STAGES; i++)
+        if (r->stages[i].first == region)
+            return r->stages[i].giving_up ? NULL : &r->stages[i];
+    return NULL;
+}
+
+/* One that is free, or made so: the push has gone elsewhere from the one that was not used for longest. */
+static struct receive_stage *free_stage(struct receiver *r)
+{
+    uint32_t oldest = 0;
+
+    for (uint32_t i = 0; i < RECEIVE_STAGES; i++) {
+        if (r->stages[i].first == NOWHERE)
+            return &r->stages[i];
+        if (r->stages[i].used < r->stages[oldest].used)
+            oldest = i;
+    }
+    give_up(r, oldest, r->stages[oldest].first);
+    receive_install(r);
+    return r->stages[oldest].first == NOWHERE ? &r->stages[oldest] : NULL;
+}
+
+static struct receive_stage *begin(struct receiver *r, uint64_t region, uint64_t gfn)
+{
+    struct receive_stage *stage;
+
+    if (!pagein_only_arrival(&r->pages, region, BACKEND_SUPER, gfn))
+        return NULL;
+    stage = free_stage(r);
+    if (!stage)
+        return NULL;
+    stage->first = region;
+    stage->n = 0;
+    stage->giving_up = false;
+    memset(stage->there, 0, sizeof(stage->there));
+    return stage;
+}
+
+static void whole(struct receiver *r, struct receive_stage *stage)
+{
+    struct backend_page page = {.gfn = stage->first, .contents = stage->pages, .order = 9};
+
+    if (!r->attached || backend_load(r->be, &page, 1) != 1 || page.rc) {
+        r->supers.prep_refused++;
+        give_up(r, (uint32_t)(stage - r->stages), stage->first);
+        return;
+    }
+    r->supers.prep++;
+    gfn_bitmap_set(&r->super, stage->first / BACKEND_SUPER);
+    for (uint64_t gfn = stage->first; gfn < stage->first + BACKEND_SUPER; gfn++) {
+        pagein_installed(&r->pages, gfn, 0);
+        receive_answer_waiters(r, gfn);
+    }
+    stage->first = NOWHERE;
+    stage->n = 0;
+    r->be->ops->push(r->be);
+    receive_check_complete(r);
+}
+
+bool receive_super_take(struct receiver *r, const struct receive_held *page)
+{
+    uint64_t region = region_of(page->gfn);
+    struct receive_stage *stage;
+    uint8_t *copy;
+
+    if ((r->be->features.set & BOTH) != BOTH || !r->attached)
+        return false;
+    stage = stage_of(r, region);
+    if (!stage)
+        stage = begin(r, region, page->gfn);
+    if (!stage)
+        return false;
+    copy = place(stage, page->gfn);
+    memcpy(copy, pool_page(&r->pool, page->slot), POOL_PAGE_SIZE);
+    /* The copy is ours alone: what is hashed is what is installed. */
+    if (r->features & WIRE_FEATURE_HASH && XXH64(copy, POOL_PAGE_SIZE, 0) != page->hash) {
+        give_up(r, (uint32_t)(stage - r->stages), region);
+        return false; /* who takes it finds the same */
+    }
+    stage->there[page->gfn % BACKEND_SUPER / 64] |= UINT64_C(1) << page->gfn % 64;
+    stage->used = ++r->stage_clock;
+    stage->n++;
+    receive_free_slot(r, page->slot);
+    if (stage->n == BACKEND_SUPER)
+        whole(r, stage);
+    return true;
+}
+
+static bool collapse_one(struct receiver *r, uint64_t gfn)
+{
+    int rc = r->be->ops->collapse(r->be, gfn);
+
+    if (rc == 0)
+        r->supers.collapse++;
+    else if (rc != -EEXIST)
+        r->supers.collapse_refused++;
+    /* What holds for the domain holds for the next one, too; -EBUSY is of this one. */
+    return rc == 0 || rc == -EEXIST || rc == -EBUSY;
+}
+
+bool receive_collapse(struct receiver *r)
+{
+    if (r->collapsed || !r->attached || !(r->be->features.set & FEATURE_SUPERPAGES))
+        return false;
+    r->work = WORK_COLLAPSE;
+    ev_idle_start(r->run.loop, &r->idle);
+    return true;
+}
+
+static void collapse_end(struct receiver *r)
+{
+    r->collapsed = true;
+    r->work = WORK_NONE;
+    ev_idle_stop(r->run.loop, &r->idle);
+    log_info("superpages: %llu as they arrived, %llu from single pages, %llu refused",
+             (unsigned long long)r->supers.prep, (unsigned long long)r->supers.collapse,
+             (unsigned long long)r->supers.collapse_refused);
+    receive_leave(r);
+}
+
+void receive_collapse_step(struct receiver *r)
+{
+    while (r->collapse_gfn < r->pages.nr) {
+        uint64_t gfn = r->collapse_gfn;
+
+        r->collapse_gfn += BACKEND_SUPER;
+        if (gfn_bitmap_test(&r->super, gfn / BACKEND_SUPER) ||
+            !pagein_all_here(&r->pages, gfn, BACKEND_SUPER))
+            continue;
+        if (!collapse_one(r, gfn))
+            break;
+        return;
+    }
+    collapse_end(r);
+}
