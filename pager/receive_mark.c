@@ -28,11 +28,15 @@ static void special_pages(struct receiver *r)
 
 static int attach(struct receiver *r)
 {
-    const struct backend_wish wish = {.features = r->options->features,
-                                      .range_foreign = r->options->range_foreign,
-                                      .range_guest = r->options->range_guest};
+    struct backend_wish wish = {.features = r->options->features,
+                                .range_foreign = r->options->range_foreign,
+                                .range_guest = r->options->range_guest};
     char text[256];
 
+    /* Of a domain that has run, Xen marks only what was nominated before (public/memory.h): one by one, then.
+     */
+    if (r->domain.ran)
+        wish.features &= ~FEATURE_MARK;
     if (r->be->ops->attach(r->be, &wish, text, sizeof(text))) {
         receive_give_up(r, EXIT_UNFIT, "domain %u cannot be paged: %s", r->be->domid, text);
         return -1;

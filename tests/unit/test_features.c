@@ -114,6 +114,19 @@ static void all_is_marked_by_one_call(void **state)
     json_decref(report);
 }
 
+static void a_domain_that_has_run_is_marked_page_by_page(void **state)
+{
+    struct fixture *f = *state;
+    json_t *report;
+
+    f->destination.ran = true;
+    report = run(f);
+    assert_false(in_use(report, "mark"));
+    assert_true(in_use(report, "prep"));
+    assert_int_equal(figure(report, "pages", "set"), 1299);
+    json_decref(report);
+}
+
 static void what_has_arrived_is_installed_by_one_call(void **state)
 {
     struct fixture *f = *state;
@@ -507,6 +520,7 @@ int main(int argc, char **argv)
         FEATURE(every_page_of_a_batch_has_its_result),
         FEATURE(a_batch_ends_where_memory_does),
         FEATURE(all_is_marked_by_one_call),
+        FEATURE(a_domain_that_has_run_is_marked_page_by_page),
         FEATURE(what_has_arrived_is_installed_by_one_call),
         FEATURE(no_memory_in_the_middle_of_a_batch),
         FEATURE(pages_that_linux_moves_are_touched_and_tried_again),

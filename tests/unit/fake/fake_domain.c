@@ -269,10 +269,12 @@ static int be_info(struct backend *be, struct backend_domain *out)
     out->dying = d->dying;
     out->paused = d->pauses > 0;
     out->ran = d->ran;
-    for (uint64_t gfn = 0; gfn < d->config.nr_gfns; gfn++)
-        ++*(d->type[gfn] == FAKE_PAGED || d->type[gfn] == FAKE_PAGING_IN ? &out->paged_pages
-            : d->type[gfn] == FAKE_HOLE                                  ? &(uint64_t){0}
-                                                                         : &out->pages);
+    for (uint64_t gfn = 0; gfn < d->config.nr_gfns; gfn++) {
+        if (d->type[gfn] == FAKE_PAGED || d->type[gfn] == FAKE_PAGING_IN)
+            out->paged_pages++;
+        else if (d->type[gfn] != FAKE_HOLE)
+            out->pages++;
+    }
     out->shutdown = d->results->suspended;
     out->shutdown_reason = d->results->suspended ? BACKEND_SUSPENDED : 0;
     out->hvm = !d->config.pv;
@@ -452,10 +454,9 @@ static int mark_one(struct fake_domain *d, uint64_t gfn)
 {
     if (gfn == d->config.special_gfn)
         violation(d, "marked a special page");
-    if (d->config.refuse_every && gfn % d->config.refuse_every == 0)
-        return -EBUSY;
-    if (d->config.half_every && gfn % d->config.half_every == 0)
-        return -EBUSY; /* mapped by someone */
+    if (d->ran || (d->config.refuse_every && gfn % d->config.refuse_every == 0) ||
+        (d->config.half_every && gfn % d->config.half_every == 0))
+        return -EBUSY; /* nominated pages only; or mapped by someone */
     if (d->type[gfn] == FAKE_HOLE && d->config.populate_most && d->results->marks == d->config.populate_most)
         return -ENOMEM; /* for the p2m */
     d->type[gfn] = FAKE_PAGED;
@@ -855,6 +856,7 @@ struct backend *fake_open(const char *domain, char *why, size_t why_size)
     d->results = d->config.results;
     d->be.domid = d->config.seed ? 7 : 8;
     d->pauses = d->config.running ? 0 : 1;
+    d->ran = d->config.ran;
     pthread_mutex_init(&d->lock, NULL);
     pthread_cond_init(&d->changed, NULL);
     d->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -45,6 +45,7 @@ struct fake_config {
     uint64_t spoil_gfn;       /* after its load this page gets a wrong byte; UINT64_MAX: none */
     bool running;             /* not paused when opened */
     bool pv;
+    bool ran;               /* before it was opened */
     bool switched;          /* a destination without pages, but for the special one */
     bool no_claim;          /* the host has no memory to claim */
     uint64_t populate_most; /* nor for more than so many pages; 0: it has */
