@@ -46,7 +46,9 @@ static void ask_later(struct receiver *r, uint64_t gfn, uint64_t count)
             r->n_unsent++;
         }
     }
-    pool_ring_want_space(&r->pool.orders, r->pool.slots + ORDER_RESERVE + 1);
+    /* If there is room by now, nobody will wake us: we do. */
+    if (pool_ring_want_space(&r->pool.orders, r->pool.slots + ORDER_RESERVE + 1))
+        pool_ring_notify(&r->pool.reports);
 }
 
 static void put_run(struct receiver *r)
@@ -100,7 +102,7 @@ static void ask_unsent(struct receiver *r)
         uint64_t count = unsent_run(r, gfn);
 
         if (count && !ask_now(r, ORDER_ASK, gfn, count)) {
-            pool_ring_want_space(&r->pool.orders, r->pool.slots + ORDER_RESERVE + 1);
+            ask_later(r, gfn, count);
             break;
         }
         /* Or it has come, or is not wanted any more. */

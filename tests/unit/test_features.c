@@ -201,19 +201,21 @@ static void the_pager_widens_what_xen_does_not(void **state)
     json_decref(report);
 }
 
-static void vcpus_inside_a_range_in_flight_are_passed_on(void **state)
+static void a_vcpu_inside_a_range_in_flight_is_passed_on(void **state)
 {
     struct fixture *f = *state;
     json_t *report;
 
-    f->destination.foreign_percent = 10;
-    f->destination.vcpus = FAKE_VCPUS;
-    f->destination.load_us = 2000; /* ranges stay in flight for a while */
-    f->destination.touches = 1000;
+    f->destination.map_then_touch = true;
+    f->destination.touches = 0; /* and nothing else */
+    f->destination.vcpus = 1;
+    f->destination.load_us = 20000; /* 16 pages each: of the 256 some are in flight for a while */
     f->receive.push_on_fault = true;
     f->receive.slots = 16;
     report = run(f);
-    assert_true(figure(report, "link", "promoted") > 0);
+    assert_int_equal(f->results[1].ranges, 1);
+    assert_int_equal(figure(report, "link", "promoted"), 1);
+    assert_int_equal(figure(report, "link", "asked_with_others"), 255);
     json_decref(report);
 }
 
@@ -526,7 +528,7 @@ int main(int argc, char **argv)
         FEATURE(pages_that_linux_moves_are_touched_and_tried_again),
         FEATURE(a_foreign_map_of_a_range_is_one_request),
         FEATURE(the_pager_widens_what_xen_does_not),
-        FEATURE(vcpus_inside_a_range_in_flight_are_passed_on),
+        FEATURE(a_vcpu_inside_a_range_in_flight_is_passed_on),
         FEATURE(a_ring_of_one_page_fills_up_and_one_of_many_does_not),
         FEATURE(a_region_that_comes_whole_is_a_superpage),
         FEATURE(what_filled_up_page_by_page_is_collapsed_at_the_end),

@@ -208,6 +208,18 @@ static void foreign(struct fake_domain *d, uint64_t gfn)
     d->results->foreign++;
 }
 
+/* A vcpu gets into what another domain's request was for as well, once the pager has seen that. */
+static void map_then_touch(struct fake_domain *d)
+{
+    while (d->pauses > 0 && !d->dying)
+        pthread_cond_wait(&d->changed, &d->lock);
+    foreign(d, 0);
+    while ((d->head != d->tail || d->n_taken || d->n_answers) && !d->dying)
+        pthread_cond_wait(&d->changed, &d->lock);
+    if (fault(d, 0, 255))
+        look(d, 255);
+}
+
 struct vcpu_start {
     struct fake_domain *d;
     unsigned int vcpu;
@@ -222,6 +234,8 @@ static void *vcpu_main(void *data)
     free(start);
     pthread_mutex_lock(&d->lock);
     d->results->blocked_vcpus++;
+    if (vcpu == 0 && d->config.map_then_touch)
+        map_then_touch(d);
     for (uint64_t i = 0; i < d->config.touches && !d->dying; i++) {
         uint64_t gfn = (uint64_t)rand_r(&random) % d->config.nr_gfns;
         unsigned int percent = (unsigned int)rand_r(&random) % 100;

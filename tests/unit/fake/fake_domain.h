@@ -58,6 +58,7 @@ struct fake_config {
     unsigned int fault_every; /* every n-th page of a load_batch() cannot be read once; 0: none */
     uint64_t collapse_busy;   /* this region cannot be collapsed; 0: all can */
     int collapse_rc;          /* no region can */
+    bool map_then_touch;      /* dom0 maps page 0 before anything else; then vcpu 0 touches page 255 */
     bool auto_unpause;        /* take back the toolstack's pause when the pager has taken back its own */
     struct fake_results *results;
 };
