@@ -19,6 +19,9 @@
 #define BACKEND_LOAD_MAX    64u  /* pages of one load_batch() call */
 #define BACKEND_RANGE_MAX   256u /* gfns of one request (XEN_VM_EVENT_MAX_RANGE) */
 #define BACKEND_SUPER       512u /* pages of a superpage, 2 MiB */
+#define BACKEND_HOLE        0u   /* of types(): nothing is there */
+#define BACKEND_PAGE        1u   /* a page is, also if it is nominated */
+#define BACKEND_ABSENT      2u   /* it was evicted, and has not come back */
 #define BACKEND_SUSPENDED   2u   /* SHUTDOWN_suspend of Xen */
 
 struct backend_domain {
@@ -102,6 +105,22 @@ struct backend_ops {
      * what there is not is no failure. why gets a sentence on failure.
      */
     int (*attach)(struct backend *be, const struct backend_wish *wish, char *why, size_t why_size);
+    /* Attached: does this ring outlive its pager, so that the next one can attach_again()? */
+    bool (*can_outlive)(struct backend *be);
+    /*
+     * In the place of a pager that is gone, which had be->features in use: set by the caller. Whatever its
+     * ring held is forgotten: vcpus that waited go on, and ask again. -ENOENT: there is no such ring (any
+     * more).
+     */
+    int (*attach_again)(struct backend *be, char *why, size_t why_size);
+    /* BACKEND_HOLE, _PAGE or _ABSENT for gfns first .. first+n-1, n at most BACKEND_SCAN_MAX. */
+    int (*types)(struct backend *be, uint64_t first, unsigned int n, uint8_t *types);
+    /*
+     * Attached again. Of gfns first .. first+nr-1 those whose bit is set, all of them absent: a map from
+     * another domain that was to wait for one asks again. bitmap is used up. Whatever be->features says: a
+     * Xen whose ring outlives its pager has it.
+     */
+    int (*ask_anew)(struct backend *be, uint64_t first, uint32_t nr, uint64_t *bitmap);
     /* Leave it, paging disabled. -EBUSY: try again later. */
     int (*detach)(struct backend *be);
     /* Let go of everything mapped, without asking the domain. */

@@ -14,6 +14,10 @@
 
 #define RING_FRAMES PAGING_RING_FRAMES_MAX /* 512 slots, for every vcpu and a map of many pages */
 
+#ifndef XEN_DOMCTL_PFINFO_PAGEDOUT
+#define XEN_DOMCTL_PFINFO_PAGEDOUT (0x5U << 28) /* of a Xen that tells paged out pages from holes */
+#endif
+
 struct backend_xen {
     struct backend be;
     xc_interface *xch;
@@ -21,7 +25,7 @@ struct backend_xen {
     xenevtchn_handle *xce;
     struct xs_handle *xsh;
     struct xen_ring ring;
-    struct paging_ops ops;
+    struct paging_ops ops; /* ops.call NULL: not open */
 };
 
 static struct backend_xen *xen_of(struct backend *be)
@@ -97,6 +101,34 @@ static int be_populated(struct backend *be, uint64_t first, unsigned int n, bool
             break;
         default:
             populated[i] = true;
+        }
+    }
+    return 0;
+}
+
+static int be_types(struct backend *be, uint64_t first, unsigned int n, uint8_t *types)
+{
+    xen_pfn_t pfns[BACKEND_SCAN_MAX];
+
+    if (n > BACKEND_SCAN_MAX)
+        return -EINVAL;
+    for (unsigned int i = 0; i < n; i++)
+        pfns[i] = first + i;
+    be->calls.scan++;
+    if (xc_get_pfn_type_batch(xen_of(be)->xch, be->domid, n, pfns))
+        return -errno;
+    for (unsigned int i = 0; i < n; i++) {
+        switch (pfns[i] & XEN_DOMCTL_PFINFO_LTAB_MASK) {
+        case XEN_DOMCTL_PFINFO_PAGEDOUT:
+            types[i] = BACKEND_ABSENT;
+            break;
+        case XEN_DOMCTL_PFINFO_XTAB:
+        case XEN_DOMCTL_PFINFO_BROKEN:
+        case XEN_DOMCTL_PFINFO_XALLOC:
+            types[i] = BACKEND_HOLE;
+            break;
+        default:
+            types[i] = BACKEND_PAGE;
         }
     }
     return 0;
@@ -232,6 +264,15 @@ static void try_operations(struct backend *be, unsigned int wished)
         be->features.set |= FEATURE_SUPERPAGES;
 }
 
+static int open_operations(struct backend_xen *x, char *why, size_t why_size)
+{
+    int rc = x->ops.call ? 0 : paging_ops_open(&x->ops, x->be.domid, BACKEND_LOAD_MAX);
+
+    if (rc)
+        snprintf(why, why_size, "memory for hypercalls: %s", strerror(-rc));
+    return rc;
+}
+
 static int be_attach(struct backend *be, const struct backend_wish *wish, char *why, size_t why_size)
 {
     struct backend_xen *x = xen_of(be);
@@ -239,13 +280,9 @@ static int be_attach(struct backend *be, const struct backend_wish *wish, char *
     int rc;
 
     be->features = (struct paging_features){.ring_pages = 1};
-    if (wish->features && !x->ops.call) {
-        rc = paging_ops_open(&x->ops, be->domid, BACKEND_LOAD_MAX);
-        if (rc) {
-            snprintf(why, why_size, "memory for hypercalls: %s", strerror(-rc));
-            return rc;
-        }
-    }
+    rc = wish->features ? open_operations(x, why, why_size) : 0;
+    if (rc)
+        return rc;
     rc = attach_frames(be, wish, &step);
     if (rc > 0)
         rc = xen_ring_attach(&x->ring, x->xch, x->fmem, x->xce, be->domid, &step) ? -errno : 0;
@@ -256,6 +293,37 @@ static int be_attach(struct backend *be, const struct backend_wish *wish, char *
     }
     try_operations(be, wish->features);
     return 0;
+}
+
+static bool be_can_outlive(struct backend *be)
+{
+    return xen_of(be)->ring.resource;
+}
+
+/* With as many frames as before, or Xen has no such ring; and its windows are those of the last attach. */
+static int be_attach_again(struct backend *be, char *why, size_t why_size)
+{
+    struct backend_xen *x = xen_of(be);
+    struct paging_attach how = {.frames = be->features.ring_pages, .again = true};
+    enum xen_ring_step step;
+    int rc = open_operations(x, why, why_size);
+
+    if (rc)
+        return rc;
+    if (be->features.set & FEATURE_RANGE) {
+        how.range_foreign = (uint16_t)be->features.range_foreign;
+        how.range_target = (uint16_t)be->features.range_guest;
+    }
+    rc = xen_ring_attach_frames(&x->ring, x->xch, x->fmem, x->xce, &x->ops, &how, &step) ? -errno : 0;
+    if (rc)
+        snprintf(why, why_size, "%s failed: %s", xen_ring_step_text(step), strerror(-rc));
+    return rc;
+}
+
+static int be_ask_anew(struct backend *be, uint64_t first, uint32_t nr, uint64_t *bitmap)
+{
+    be->calls.mark_batch++;
+    return paging_ops_mark(&xen_of(be)->ops, first, nr, bitmap);
 }
 
 static int be_detach(struct backend *be)
@@ -475,6 +543,10 @@ static const struct backend_ops xen_ops = {
     .forget = be_forget,
     .owned = be_owned,
     .attach = be_attach,
+    .can_outlive = be_can_outlive,
+    .attach_again = be_attach_again,
+    .types = be_types,
+    .ask_anew = be_ask_anew,
     .detach = be_detach,
     .abandon = be_abandon,
     .slots = be_slots,

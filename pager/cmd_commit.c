@@ -17,6 +17,7 @@
 #include "session_find.h"
 #include "session_id.h"
 
+#define TRIES        3
 #define NO_SESSION   9
 #define ANSWER_MS    20000 /* libxl gives a hook 40 s */
 #define BY_ITSELF_MS 1000
@@ -121,6 +122,18 @@ static const char *refusal(const struct session_found *live)
     return json_string_value(json_object_get(live->report, "refused"));
 }
 
+static int say_commit(struct session_found *live)
+{
+    if (json_is_true(json_object_get(live->report, "committed")))
+        return EXIT_DONE;
+    if (say(live, "commit", 0))
+        return EXIT_FAILED;
+    while (session_found_next(live) && !refusal(live))
+        if (json_is_true(json_object_get(live->report, "committed")))
+            return EXIT_DONE;
+    return EXIT_FAILED;
+}
+
 int cmd_commit(int argc, char **argv)
 {
     struct word w = {.name = "commit", .of = {.run_dir = RUN_DIR}};
@@ -139,12 +152,13 @@ int cmd_commit(int argc, char **argv)
         return NO_SESSION;
     }
     rc = EXIT_FAILED;
-    if (json_is_true(json_object_get(live.report, "committed"))) {
-        rc = EXIT_DONE;
-    } else if (say(&live, "commit", 0) == 0) {
-        while (rc == EXIT_FAILED && session_found_next(&live) && !refusal(&live))
-            if (json_is_true(json_object_get(live.report, "committed")))
-                rc = EXIT_DONE;
+    /* One that is killed before it answers is followed by another, who knows whether it took note. */
+    for (int tries = 0; tries < TRIES && live.fd >= 0 && rc; tries++) {
+        rc = say_commit(&live);
+        if (rc == EXIT_DONE || refusal(&live))
+            break;
+        session_found_release(&live);
+        session_find(&w.of, take_live, &live);
     }
     if (rc && !refusal(&live)) {
         bool noted = false;

@@ -120,6 +120,16 @@ void daemon_ready(void)
     ready_fd = -1;
 }
 
+void daemon_ready_through(int fd)
+{
+    if (ready_fd < 0) {
+        close(fd);
+        return;
+    }
+    close(ready_fd);
+    ready_fd = fd;
+}
+
 void daemon_leave(const struct daemon_options *options)
 {
     if (options->pid_file)

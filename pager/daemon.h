@@ -23,6 +23,9 @@ int daemon_enter(const struct daemon_options *options);
 /* Let the parent go. In the foreground, or called again, it does nothing. */
 void daemon_ready(void);
 
+/* In a child of this process, from now on: being ready is for it to say, through fd. Takes fd. */
+void daemon_ready_through(int fd);
+
 /* Remove the pid file. */
 void daemon_leave(const struct daemon_options *options);
 

@@ -28,9 +28,14 @@ static int put(const char *text)
 void oom_protect(void)
 {
     char was[sizeof(before)];
-    int fd = open(ADJUSTMENT, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd >= 0 ? read(fd, was, sizeof(was) - 1) : -1;
+    int fd;
+    ssize_t n;
 
+    /* By a parent, before it forked us. */
+    if (before[0])
+        return;
+    fd = open(ADJUSTMENT, O_RDONLY | O_CLOEXEC);
+    n = fd >= 0 ? read(fd, was, sizeof(was) - 1) : -1;
     if (fd >= 0)
         close(fd);
     if (n <= 0 || put(EXEMPT)) {

@@ -7,6 +7,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "fault_point.h"
+
 struct pool_ring_shared {
     _Atomic uint32_t produced;
     uint32_t pad1[15];
@@ -93,13 +95,22 @@ uint32_t pool_ring_space(const struct pool_ring *ring)
     return used > ring->size ? 0 : ring->size - used;
 }
 
+/* What was done before counts if this does, whenever the process dies. */
+static void move_mine(struct pool_ring *ring)
+{
+    __atomic_store_n(&ring->mine, ring->mine + 1, __ATOMIC_RELEASE);
+    fault_point("moved an index");
+}
+
 bool pool_ring_put(struct pool_ring *ring, const struct pool_descriptor *descriptor)
 {
     if (pool_ring_space(ring) == 0)
         return false;
     ring->entries[ring->mine & (ring->size - 1)] = *descriptor;
-    ring->mine++;
+    fault_point("wrote an entry");
+    move_mine(ring);
     atomic_store_explicit(&ring->shared->produced, ring->mine, memory_order_release);
+    fault_point("published an entry");
     return true;
 }
 
@@ -127,7 +138,7 @@ bool pool_ring_want_space(struct pool_ring *ring, uint32_t wanted)
     return pool_ring_space(ring) >= wanted;
 }
 
-int pool_ring_take(struct pool_ring *ring, struct pool_descriptor *descriptor)
+int pool_ring_peek(struct pool_ring *ring, struct pool_descriptor *descriptor)
 {
     uint32_t there = atomic_load_explicit(&ring->shared->produced, memory_order_acquire) - ring->mine;
 
@@ -138,14 +149,47 @@ int pool_ring_take(struct pool_ring *ring, struct pool_descriptor *descriptor)
     memcpy(descriptor, &ring->entries[ring->mine & (ring->size - 1)], sizeof(*descriptor));
     /* The copy is what gets checked and used: the other end may go on writing to the entry. */
     __asm__ volatile("" : : "r"(descriptor) : "memory");
-    ring->mine++;
+    return 1;
+}
+
+static void give_space(struct pool_ring *ring)
+{
     atomic_store_explicit(&ring->shared->consumed, ring->mine, memory_order_release);
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(&ring->shared->want_space, memory_order_relaxed)) {
         atomic_store(&ring->shared->want_space, 0);
         kick(ring->space_fd);
     }
-    return 1;
+}
+
+void pool_ring_consume(struct pool_ring *ring)
+{
+    move_mine(ring);
+    give_space(ring);
+    fault_point("consumed an entry");
+}
+
+int pool_ring_take(struct pool_ring *ring, struct pool_descriptor *descriptor)
+{
+    int rc = pool_ring_peek(ring, descriptor);
+
+    if (rc > 0)
+        pool_ring_consume(ring);
+    return rc;
+}
+
+void pool_ring_take_over_producer(struct pool_ring *ring)
+{
+    atomic_store_explicit(&ring->shared->produced, ring->mine, memory_order_release);
+    pool_ring_notify(ring);
+}
+
+void pool_ring_take_over_consumer(struct pool_ring *ring)
+{
+    /* Wakes this end as well: what is there may have been announced to the one that was killed. */
+    give_space(ring);
+    kick(ring->space_fd);
+    pool_ring_notify(ring);
 }
 
 void pool_ring_clear(struct pool_ring *ring)

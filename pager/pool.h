@@ -1,7 +1,8 @@
 /*
  * The memory that pager and feeder share: page slots, and two rings of descriptors. The feeder is not
  * trusted: whatever it writes here, the pager stays within its own memory. All positions that the pager
- * relies on are its private copies.
+ * relies on are its private copies. They outlive it (receive_journal.h): an entry is whole before the index
+ * moves, and what the other end sees follows last.
  */
 #ifndef XENPAGING_PC_POOL_H
 #define XENPAGING_PC_POOL_H
@@ -114,6 +115,17 @@ bool pool_ring_want_space(struct pool_ring *ring, uint32_t wanted);
  * a producer that wanted space.
  */
 int pool_ring_take(struct pool_ring *ring, struct pool_descriptor *descriptor);
+
+/* The same in two steps: the descriptor stays until it is consumed. */
+int pool_ring_peek(struct pool_ring *ring, struct pool_descriptor *descriptor);
+void pool_ring_consume(struct pool_ring *ring);
+
+/*
+ * This end is taken over from a process that was killed: show the other end how far it came, and wake it
+ * where it may have been left asleep.
+ */
+void pool_ring_take_over_producer(struct pool_ring *ring);
+void pool_ring_take_over_consumer(struct pool_ring *ring);
 
 /* Clear the wake-up (before taking). */
 void pool_ring_clear(struct pool_ring *ring);

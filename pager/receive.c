@@ -14,7 +14,6 @@
 #include "exit_status.h"
 #include "feeder.h"
 #include "log.h"
-#include "oom.h"
 #include "wire/bytes.h"
 #include "wire/wire.h"
 
@@ -50,24 +49,60 @@ static void on_life(struct ev_loop *loop, ev_io *w, int events)
     receive_domain_event(r);
 }
 
-static void on_child(struct ev_loop *loop, ev_child *w, int events)
+static void feeder_ended(struct receiver *r, const char *text)
 {
-    struct receiver *r = w->data;
-    char text[64];
-
-    (void)events;
-    ev_child_stop(loop, w);
+    ev_io_stop(r->run.loop, &r->news_io);
+    ev_io_stop(r->run.loop, &r->feeder_io);
     /* What it reported before it ended counts. */
     receive_reports(r, true);
     r->feeder_alive = false;
-    r->feeder_reaped = true;
-    if (WIFSIGNALED(w->rstatus))
-        snprintf(text, sizeof(text), "the feeder died of signal %d%s", WTERMSIG(w->rstatus),
-                 WTERMSIG(w->rstatus) == SIGSYS ? " (a forbidden system call)" : "");
-    else
-        snprintf(text, sizeof(text), "the feeder ended with status %d", WEXITSTATUS(w->rstatus));
     if (!r->feeder_told_why)
         receive_feeder_lost(r, FEEDER_LOST, 0, text);
+}
+
+/* The keeper has reaped it. */
+static void on_news(struct ev_loop *loop, ev_io *w, int events)
+{
+    struct receiver *r = w->data;
+    int status = r->journal->feeder_status;
+    char text[64];
+
+    (void)loop;
+    (void)events;
+    if (!atomic_load(&r->journal->feeder_ended))
+        return;
+    if (WIFSIGNALED(status))
+        snprintf(text, sizeof(text), "the feeder died of signal %d%s", WTERMSIG(status),
+                 WTERMSIG(status) == SIGSYS ? " (a forbidden system call)" : "");
+    else
+        snprintf(text, sizeof(text), "the feeder ended with status %d", WEXITSTATUS(status));
+    feeder_ended(r, text);
+}
+
+/* Without a keeper. */
+static void on_feeder(struct ev_loop *loop, ev_io *w, int events)
+{
+    (void)loop;
+    (void)events;
+    feeder_ended(w->data, "the feeder has ended");
+}
+
+static void on_keeper(struct ev_loop *loop, ev_io *w, int events)
+{
+    struct receiver *r = w->data;
+
+    (void)events;
+    ev_io_stop(loop, w);
+    log_error("the keeper has ended: going on, but if this process dies, too, no other takes its place");
+    if (r->feeder_alive)
+        ev_io_start(loop, &r->feeder_io);
+}
+
+static void on_prepare(struct ev_loop *loop, ev_prepare *w, int events)
+{
+    (void)loop;
+    (void)events;
+    receive_save(w->data);
 }
 
 static void on_idle(struct ev_loop *loop, ev_idle *w, int events)
@@ -133,31 +168,37 @@ static void watch_signals(struct receiver *r)
     ev_signal_start(r->run.loop, &r->on_term);
     ev_signal_start(r->run.loop, &r->on_int);
     ev_signal_start(r->run.loop, &r->on_hup);
+    sigprocmask(SIG_SETMASK, r->signals, NULL);
 }
 
 static void watch_all(struct receiver *r)
 {
     ev_io_init(&r->ring_io, on_ring, r->be->ops->event_fd(r->be), EV_READ);
-    ev_io_init(&r->reports_io, on_reports, r->pool.reports.event_fd, EV_READ);
+    ev_io_init(&r->reports_io, on_reports, r->pool->reports.event_fd, EV_READ);
     ev_io_init(&r->life_io, on_life, r->be->ops->life_fd(r->be), EV_READ);
-    ev_child_init(&r->child, on_child, r->feeder, 0);
+    ev_io_init(&r->news_io, on_news, r->keeping->news_fd, EV_READ);
+    ev_io_init(&r->keeper_io, on_keeper, r->keeping->keeper_pidfd, EV_READ);
+    ev_io_init(&r->feeder_io, on_feeder, r->keeping->feeder_pidfd, EV_READ);
+    ev_prepare_init(&r->prepare, on_prepare);
     ev_idle_init(&r->idle, on_idle);
     ev_timer_init(&r->retry, on_retry, 0., 0.);
     ev_timer_init(&r->leave, on_leave, 0., 0.);
     r->ring_io.data = r->reports_io.data = r->life_io.data = r;
-    r->child.data = r->idle.data = r->retry.data = r->leave.data = r;
+    r->news_io.data = r->keeper_io.data = r->feeder_io.data = r->prepare.data = r;
+    r->idle.data = r->retry.data = r->leave.data = r;
     /* A waiting vcpu comes before pages that arrive in the background. */
     ev_set_priority(&r->ring_io, EV_MAXPRI);
     ev_io_start(r->run.loop, &r->reports_io);
     ev_io_start(r->run.loop, &r->life_io);
-    ev_child_start(r->run.loop, &r->child);
+    ev_io_start(r->run.loop, &r->news_io);
+    ev_io_start(r->run.loop, &r->keeper_io);
+    ev_prepare_start(r->run.loop, &r->prepare);
 }
 
-/* A pager that is swapped out or killed for memory stops its guest. Both are best effort: tests run without
- * the right. After the fork of the feeder, which is to be neither. */
+/* A pager that is swapped out stops its guest. Best effort: tests run without the right. The keeper has seen
+ * to it that it is not killed for memory. */
 static void stay_in_memory(void)
 {
-    oom_protect();
     if (mlockall(MCL_CURRENT | MCL_FUTURE))
         log_warning("mlockall: %s: this pager may be paged out itself", strerror(errno));
 }
@@ -203,47 +244,19 @@ static int open_domain(struct receiver *r)
     rc = check_domain(r);
     if (rc)
         return rc;
-    return session_run_start(&r->run, r->be) ? EXIT_FAILED : 0;
+    return session_run_start_on(&r->run, r->be, r->keeping->status_fd, false) ? EXIT_FAILED : 0;
 }
 
 /* Everything that a page needs on its way from wake-up to guest is allocated here. */
 static int prepare_memory(struct receiver *r)
 {
-    int rc = pool_create(&r->pool, r->options->slots);
-
-    if (rc) {
-        log_error("page pool of %u pages: %s", r->options->slots, strerror(-rc));
-        return -1;
-    }
-    r->slot_held = calloc(r->pool.slots, 1);
-    r->held_size = r->pool.slots + RECEIVE_STAGES * BACKEND_SUPER;
+    r->held_size = r->pool->slots + RECEIVE_STAGES * BACKEND_SUPER;
     r->held = calloc(r->held_size, sizeof(*r->held));
     r->scratch = aligned_alloc(POOL_PAGE_SIZE, (size_t)BACKEND_LOAD_MAX * POOL_PAGE_SIZE);
-    if (!r->slot_held || !r->held || !r->scratch) {
+    if (!r->held || !r->scratch) {
         log_error("out of memory");
         return -1;
     }
-    return 0;
-}
-
-static int start_feeder(struct receiver *r)
-{
-    struct feeder_config config = {
-        .connect = r->options->connect,
-        .dial_timeout_ms = DIAL_TIMEOUT_MS,
-        .uid = r->options->feeder_uid,
-        .empty_dir = r->options->empty_dir,
-        .pool = &r->pool,
-    };
-
-    memcpy(config.token, r->options->token, sizeof(config.token));
-    r->feeder = feeder_start(&config, &r->life_fd);
-    explicit_bzero(config.token, sizeof(config.token));
-    if (r->feeder < 0) {
-        log_error("cannot start the feeder: %s", strerror(-r->feeder));
-        return -1;
-    }
-    r->feeder_alive = true;
     return 0;
 }
 
@@ -258,28 +271,17 @@ static void introduce(struct receiver *r)
     order.value[1] = get_u64(r->run.uuid + 8);
     order.value[2] = features;
     order.value[3] = features;
-    pool_ring_put(&r->pool.orders, &order);
-    pool_ring_notify(&r->pool.orders);
+    pool_ring_put(&r->pool->orders, &order);
+    pool_ring_notify(&r->pool->orders);
 }
 
 /* Last words (GONE, ERROR) get two seconds to go out. */
 static void end_feeder(struct receiver *r)
 {
-    struct pollfd p = {.events = POLLIN};
-    int status;
+    struct pollfd p = {.fd = r->keeping->feeder_pidfd, .events = POLLIN};
 
-    if (r->feeder > 0 && r->feeder_reaped == false) {
-        p.fd = (int)syscall(SYS_pidfd_open, r->feeder, 0);
-        if (!r->last_order || p.fd < 0 || poll(&p, 1, 2000) <= 0)
-            kill(r->feeder, SIGKILL);
-        if (p.fd >= 0)
-            close(p.fd);
-        waitpid(r->feeder, &status, 0);
-    }
-    if (r->life_fd >= 0)
-        close(r->life_fd);
-    r->life_fd = -1;
-    r->feeder = 0;
+    if (!r->last_order || poll(&p, 1, 2000) <= 0)
+        syscall(SYS_pidfd_send_signal, p.fd, SIGKILL, NULL, 0);
 }
 
 /* Of what the session held, all but the domain itself and the feeder, who may have something to say yet. */
@@ -294,21 +296,20 @@ static void release(struct receiver *r)
     ev_idle_stop(r->run.loop, &r->idle);
     ev_timer_stop(r->run.loop, &r->retry);
     ev_timer_stop(r->run.loop, &r->leave);
+    ev_prepare_stop(r->run.loop, &r->prepare);
+    ev_io_stop(r->run.loop, &r->news_io);
+    ev_io_stop(r->run.loop, &r->keeper_io);
+    ev_io_stop(r->run.loop, &r->feeder_io);
 }
 
 static void clean_up(struct receiver *r)
 {
     release(r);
-    if (r->be)
-        ev_child_stop(r->run.loop, &r->child);
     end_feeder(r);
     child_end(&r->xl, XL_MS);
     if (r->be)
         r->be->ops->close(r->be);
-    if (r->pidfd >= 0)
-        close(r->pidfd);
     set_file_free(&r->set);
-    pool_destroy(&r->pool);
     pagein_free(&r->pages);
     gfn_bitmap_free(&r->populated);
     gfn_bitmap_free(&r->special);
@@ -316,23 +317,60 @@ static void clean_up(struct receiver *r)
     receive_super_free(r);
     free(r->mark_bits);
     free(r->mark_half);
-    free(r->slot_held);
     free(r->held);
     free(r->scratch);
     free(r);
 }
 
-int receive_run(const struct receive_options *options)
+/* As far as the loop: an exit status, or 0. */
+static int begin(struct receiver *r)
+{
+    int rc;
+
+    if (prepare_memory(r))
+        return EXIT_FAILED;
+    rc = r->taken_over ? receive_take_over(r) : open_domain(r);
+    if (rc)
+        return rc;
+    watch_all(r);
+    watch_signals(r);
+    return 0;
+}
+
+static void run(struct receiver *r)
+{
+    if (receive_commit_watch(r)) {
+        session_run_enter(&r->run, SESSION_FAILED, "could not be set up");
+        return;
+    }
+    stay_in_memory();
+    if (r->taken_over) {
+        receive_resume(r);
+    } else {
+        session_run_enter(&r->run, SESSION_LISTEN, NULL);
+        introduce(r);
+    }
+    if (!session_final(r->run.state))
+        ev_run(r->run.loop, 0);
+}
+
+int receive_pager(const struct receive_options *options, const struct keeping *keeping,
+                  const sigset_t *signals)
 {
     struct receiver *r = calloc(1, sizeof(*r));
-    int rc = EXIT_FAILED;
+    int rc;
 
     if (!r) {
         log_error("out of memory");
         return EXIT_FAILED;
     }
     r->options = options;
-    r->life_fd = r->pidfd = -1;
+    r->keeping = keeping;
+    r->journal = keeping->journal;
+    r->pool = &r->journal->pool;
+    r->signals = signals;
+    r->feeder_alive = true;
+    r->taken_over = atomic_load(&r->journal->depends);
     r->retry_ms = 10;
     r->run = (struct session_run){
         .role = "receive",
@@ -345,30 +383,24 @@ int receive_run(const struct receive_options *options)
         .command = receive_command,
         .data = r,
         .exit_status = EXIT_FAILED,
+        .pid = r->journal->keeper,
+        .feeder = &r->journal->feeder_usage,
         .loop = ev_default_loop(EVFLAG_AUTO),
     };
-    /* The feeder is forked before the loop has watchers and before any Xen handle is open. */
-    if (prepare_memory(r) || start_feeder(r))
-        goto out;
-    rc = open_domain(r);
-    if (rc)
-        goto out;
-    watch_signals(r);
-    watch_all(r);
-    if (receive_commit_watch(r)) {
-        session_run_enter(&r->run, SESSION_FAILED, "could not be set up");
-    } else {
-        session_run_enter(&r->run, SESSION_LISTEN, NULL);
-        introduce(r);
-        stay_in_memory();
-        if (!session_final(r->run.state))
-            ev_run(r->run.loop, 0);
+    if (r->taken_over)
+        receive_restore(r);
+    rc = begin(r);
+    if (rc == 0) {
+        run(r);
+        rc = r->run.exit_status;
+        session_run_finish(&r->run);
+        release(r);
+        receive_custody(r);
     }
-    rc = r->run.exit_status;
-    session_run_finish(&r->run);
-    release(r);
-    receive_custody(r);
-out:
-    clean_up(r);
+    /* One that could not take over is followed by another, with the feeder that there is. */
+    if (rc == 0 || !r->taken_over || session_final(r->run.state)) {
+        clean_up(r);
+        atomic_store(&keeping->journal->ended, 1);
+    }
     return rc;
 }

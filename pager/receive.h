@@ -6,6 +6,7 @@
 #define XENPAGING_PC_RECEIVE_H
 
 #include <ev.h>
+#include <signal.h>
 #include <sys/types.h>
 
 #include "backend.h"
@@ -13,14 +14,13 @@
 #include "core/gfn_bitmap.h"
 #include "core/pagein.h"
 #include "core/run_hash.h"
+#include "keeper.h"
 #include "pool.h"
+#include "receive_journal.h"
 #include "session_run.h"
 #include "set_file.h"
 
 enum receive_verify { VERIFY_NONE, VERIFY_HASH, VERIFY_FULL };
-
-/* Evicting a page fails after it was nominated only if someone maps it between two hypercalls. */
-#define RECEIVE_HALF_MAX 512
 
 struct receive_options {
     const char *domain;
@@ -49,7 +49,6 @@ struct receive_options {
     struct backend *(*open)(const char *domain, char *why, size_t why_size);
 };
 
-#define RECEIVE_STAGES 4
 #define RECEIVE_STAGED UINT32_MAX
 
 /* An arrived page that is not installed yet. */
@@ -67,13 +66,13 @@ struct receive_batch {
     unsigned int n;
 };
 
-/* Where the pages of a region that is wholly absent are gathered, to become a superpage. */
+/* Where the pages of a region are gathered. Its notes and contents outlive us (receive_journal.h). */
 struct receive_stage {
     uint64_t first;
-    unsigned int n;    /* pages in it, or that have not left it yet */
-    bool giving_up;    /* they leave it one by one */
-    uint64_t used;     /* when; for the one that is given up when another is needed */
-    uint64_t there[8]; /* a bit each */
+    unsigned int n;                     /* pages in it, or that have not left it yet */
+    bool giving_up;                     /* they leave it one by one */
+    uint64_t used;                      /* when; for the one that is given up when another is needed */
+    uint64_t there[BACKEND_SUPER / 64]; /* of n, those that have not begun to leave it: a bit each */
     uint8_t *pages;
 };
 
@@ -83,12 +82,12 @@ struct receiver {
     struct backend *be;
     struct backend_domain domain;
 
-    struct pool pool;
-    uint8_t *slot_held; /* by slot: we have it, the feeder may not name it */
-    pid_t feeder;
-    int life_fd;
+    const struct keeping *keeping;
+    const sigset_t *signals;
+    struct receive_journal *journal;
+    struct pool *pool; /* the journal's */
+    bool taken_over;   /* from a pager that was killed */
     bool feeder_alive;
-    bool feeder_reaped;
     bool feeder_told_why;
     bool last_order;  /* GONE or ERROR was sent: the feeder ends by itself */
     bool more_to_say; /* GONE was, and that the domain is destroyed may follow */
@@ -101,9 +100,8 @@ struct receiver {
     uint64_t max_gfn;
     uint64_t populated_count;
     uint64_t special_count;
-    uint64_t refused;                /* pages Xen did not let go */
-    uint64_t half[RECEIVE_HALF_MAX]; /* nominated, not evicted, not repaired since */
-    unsigned int n_half, half_tries;
+    uint64_t refused; /* pages Xen did not let go */
+    unsigned int half_tries;
     struct gfn_bitmap populated;
     struct gfn_bitmap special;
     struct set_file set;
@@ -115,7 +113,6 @@ struct receiver {
     bool went; /* ORDER_GO sent */
     bool left; /* the ring: every page is here */
     bool aborted;
-    int pidfd;
     ev_io pid_io;
     struct child xl; /* xl unpause */
 
@@ -137,9 +134,7 @@ struct receiver {
     struct receive_stage stages[RECEIVE_STAGES];
     uint64_t stage_clock;
     struct gfn_bitmap super; /* by region: a superpage by prep */
-    struct {
-        uint64_t prep, prep_refused, collapse, collapse_refused;
-    } supers;
+    struct receive_supers supers;
     uint64_t collapse_gfn;
     bool collapsed;                       /* what could be */
     struct backend_ring_stats ring_stats; /* at the end */
@@ -161,20 +156,26 @@ struct receiver {
     uint64_t bytes;
     uint64_t sigterm_refused;
 
-    ev_io ring_io, reports_io, life_io;
-    ev_child child;
+    ev_io ring_io, reports_io, life_io, news_io, keeper_io, feeder_io;
+    ev_prepare prepare;
     ev_idle idle;
     ev_timer retry, leave;
     ev_signal on_term, on_int, on_hup;
     uint8_t *scratch; /* BACKEND_LOAD_MAX pages: what is hashed is what is installed */
 };
 
-/* Run a session to its end. Returns the exit status. */
+/* Run a session to its end, as its keeper (keeper.c). Returns the exit status. */
 int receive_run(const struct receive_options *options);
+
+/* The keeper's child: the first pager, or the next. signals: the mask to have. Returns the exit status. */
+int receive_pager(const struct receive_options *options, const struct keeping *keeping,
+                  const sigset_t *signals);
 
 /* receive_mark.c: scan, evict and announce, in pieces, from the idle watcher. */
 void receive_mark_start(struct receiver *r);
 void receive_mark_step(struct receiver *r);
+/* gfn is nominated, and was not evicted. */
+void receive_half_keep(struct receiver *r, uint64_t gfn);
 /* gfn is no longer nominated. */
 void receive_half_gone(struct receiver *r, uint64_t gfn);
 /* Make all that are left ordinary pages again; the domain is paused. 0, or -EBUSY: try again. */
@@ -208,6 +209,8 @@ void receive_answer_waiters(struct receiver *r, uint64_t gfn);
 /* receive_super.c: superpages, as they arrive and when all is here. */
 int receive_super_init(struct receiver *r);
 void receive_super_free(struct receiver *r);
+/* Taken over: what the last pager has gathered, and Xen says is absent, has arrived. */
+void receive_super_adopt(struct receiver *r);
 /* True if the page was taken to become part of one. */
 bool receive_super_take(struct receiver *r, const struct receive_held *page);
 /* Someone wants, or has dropped, gfn: what is gathered of its region goes to the batch, gfn first. */
@@ -231,6 +234,8 @@ void receive_check_complete(struct receiver *r);
 void receive_conclude(struct receiver *r);
 void receive_acknowledged(struct receiver *r);
 void receive_domain_event(struct receiver *r);
+/* The domain is known not to be there any more, or to be dying. */
+void receive_domain_gone(struct receiver *r);
 void receive_leave(struct receiver *r);
 /* The memory that was set aside is anybody's again. */
 void receive_unclaim(struct receiver *r);
@@ -257,6 +262,15 @@ void receive_hand_back(struct receiver *r);
 /* After the session: what xl has begun with the domain is brought to its end, also if xl is not there any
  * more. */
 void receive_custody(struct receiver *r);
+
+/* receive_takeover.c: a pager was killed, and this is the next one. */
+/* What is true now, for the next pager. */
+void receive_save(struct receiver *r);
+/* Before the domain is opened, what the last one knew; then domain and ring. An exit status. */
+void receive_restore(struct receiver *r);
+int receive_take_over(struct receiver *r);
+/* In the loop: the pages on their way, and whatever the state asks for. */
+void receive_resume(struct receiver *r);
 
 /* receive_report.c */
 void receive_details(void *data, json_t *report);

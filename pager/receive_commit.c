@@ -1,5 +1,4 @@
 /* Whose guest it is: the word of xl, and the end of xl. */
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -57,12 +56,10 @@ int receive_commit_watch(struct receiver *r)
 {
     if (!r->options->watch_pid)
         return 0;
-    r->pidfd = custody_watch(r->options->watch_pid);
-    if (r->pidfd < 0) {
-        log_error("process %d cannot be watched: %s", r->options->watch_pid, strerror(errno));
+    /* Opened by the keeper, which has said why if it could not. */
+    if (r->keeping->watch_pidfd < 0)
         return -1;
-    }
-    ev_io_init(&r->pid_io, on_pid, r->pidfd, EV_READ);
+    ev_io_init(&r->pid_io, on_pid, r->keeping->watch_pidfd, EV_READ);
     r->pid_io.data = r;
     ev_io_start(r->run.loop, &r->pid_io);
     return 0;
@@ -86,6 +83,7 @@ static const char *commit(struct receiver *r)
     if (r->run.state != SESSION_ACTIVE && r->run.state != SESSION_DRAIN)
         return "the session is not active: nothing to commit yet";
     r->run.committed = true;
+    receive_save(r);
     log_info("committed: the guest runs here from now on");
     if (r->left)
         receive_whole(r);
@@ -137,7 +135,7 @@ static void remove_files(const struct receiver *r)
 /* We stay until the domain is destroyed, whoever does it. */
 static bool wants_destroyed(const struct receiver *r)
 {
-    return session_run_undecided(&r->run) && !r->aborted && r->pidfd >= 0;
+    return session_run_undecided(&r->run) && !r->aborted && r->keeping->watch_pidfd >= 0;
 }
 
 void receive_say_given_up(struct receiver *r)
@@ -163,14 +161,15 @@ void receive_custody(struct receiver *r)
     remove_files(r);
     r->be->ops->forget(r->be, r->run.session);
     if (r->run.state == SESSION_FAILED && wants_destroyed(r)) {
-        if (custody_keep(&r->run, r->be, r->pidfd, r->options->xl, CUSTODY_DESTROY) && r->more_to_say)
+        if (custody_keep(&r->run, r->be, r->keeping->watch_pidfd, r->options->xl, CUSTODY_DESTROY) &&
+            r->more_to_say)
             receive_hand_back(r);
-    } else if (r->run.committed && r->run.state == SESSION_COMPLETED && r->pidfd >= 0 &&
+    } else if (r->run.committed && r->run.state == SESSION_COMPLETED && r->keeping->watch_pidfd >= 0 &&
                !r->options->leave_paused && !r->xl.pid) {
         struct backend_domain now;
 
         if (r->be->ops->info(r->be, &now) == 0 && custody_never_started(&now))
-            custody_keep(&r->run, r->be, r->pidfd, r->options->xl, CUSTODY_UNPAUSE);
+            custody_keep(&r->run, r->be, r->keeping->watch_pidfd, r->options->xl, CUSTODY_UNPAUSE);
     }
     if (r->more_to_say)
         receive_order(r, ORDER_LEAVE, 0, 0);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "custody.h"
 #include "exit_status.h"
 #include "log.h"
 #include "receive.h"
@@ -35,8 +36,9 @@ static void send_complete(struct receiver *r)
     };
 
     r->complete_sent = true;
-    pool_ring_put(&r->pool.orders, &order);
-    pool_ring_notify(&r->pool.orders);
+    if (!receive_journal_say(r->journal, SAID_COMPLETE, &order))
+        log_error("no room for COMPLETE");
+    pool_ring_notify(&r->pool->orders);
 }
 
 void receive_check_complete(struct receiver *r)
@@ -91,7 +93,8 @@ void receive_conclude(struct receiver *r)
 {
     if (r->peer_active) {
         session_run_enter(&r->run, SESSION_DRAIN, NULL);
-        send_complete(r);
+        if (!r->complete_sent)
+            send_complete(r);
     } else {
         session_run_enter(&r->run, SESSION_DRAIN, "every page is here; serve could not be told");
         r->run.exit_status = EXIT_UNACKED;
@@ -106,26 +109,48 @@ void receive_acknowledged(struct receiver *r)
     receive_leave(r);
 }
 
-/*
- * Leave the ring of a domain that is whole. Paused meanwhile: a vcpu that faulted just before its page came
- * may still be on its way to put an entry, and one that is put when the ring is gone is never answered.
- */
-void receive_leave(struct receiver *r)
+/* What is said first tells the next pager whose the pause is that it finds (receive_takeover.c). */
+static bool pause_to_leave(struct receiver *r)
 {
-    bool held;
+    struct backend_domain now;
+
+    if (r->be->ops->info(r->be, &now))
+        return false;
+    /* No vcpu is on its way to anything. */
+    if (custody_never_started(&now) && !r->journal->n_half)
+        return false;
+    atomic_store(&r->journal->pausing, now.paused ? PAUSING_PAUSED : PAUSING_RUNNING);
+    return r->be->ops->pause(r->be) == 0;
+}
+
+static int leave_ring(struct receiver *r)
+{
+    bool held = pause_to_leave(r);
     int rc;
 
-    if (session_final(r->run.state) || r->left || receive_collapse(r))
-        return;
-    if (r->attached)
-        r->be->ops->ring_stats(r->be, &r->ring_stats);
-    held = r->be->ops->pause(r->be) == 0;
     receive_ring(r);
     rc = receive_half_unmark(r);
     if (rc == 0)
         rc = r->be->ops->detach(r->be);
     if (held)
         r->be->ops->unpause(r->be);
+    atomic_store(&r->journal->pausing, PAUSING_NOT);
+    return rc;
+}
+
+/*
+ * Leave the ring of a domain that is whole. Paused meanwhile: a vcpu that faulted just before its page came
+ * may still be on its way to put an entry, and one that is put when the ring is gone is never answered.
+ */
+void receive_leave(struct receiver *r)
+{
+    int rc;
+
+    if (session_final(r->run.state) || r->left || receive_collapse(r))
+        return;
+    if (r->attached)
+        r->be->ops->ring_stats(r->be, &r->ring_stats);
+    rc = r->attached ? leave_ring(r) : 0;
     if (rc == -EBUSY) {
         /* vcpus sleep in Xen for a slot of the ring, or someone maps a page: both will have passed in a
          * moment. */
@@ -165,6 +190,13 @@ void receive_domain_event(struct receiver *r)
         return;
     }
     r->domain.exists = now.exists;
+    receive_domain_gone(r);
+}
+
+void receive_domain_gone(struct receiver *r)
+{
+    if (session_final(r->run.state))
+        return;
     r->domain.dying = true;
     /* At once: every page we have mapped keeps the domain a zombie. */
     r->be->ops->abandon(r->be);
@@ -204,6 +236,8 @@ void receive_give_up(struct receiver *r, int exit_status, const char *fmt, ...)
     r->work = WORK_NONE;
     ev_timer_stop(r->run.loop, &r->retry);
     ev_timer_stop(r->run.loop, &r->leave);
+    /* The guest may go on at the source when that is said: nobody is to let it go on here. */
+    atomic_store(&r->journal->over, 1);
     receive_say_given_up(r);
     if (r->attached) {
         receive_half_unmark(r);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "exit_status.h"
+#include "fault_point.h"
 #include "log.h"
 #include "receive.h"
 #include "wire/wire.h"
@@ -22,19 +23,21 @@ void receive_order(struct receiver *r, uint32_t type, uint64_t a, uint64_t b)
     if (!r->feeder_alive || r->last_order)
         return;
     r->last_order = (type == ORDER_GONE && !b) || type == ORDER_ERROR || type == ORDER_LEAVE;
-    if (!pool_ring_put(&r->pool.orders, &order))
+    if (!(r->last_order      ? receive_journal_say(r->journal, SAID_LAST, &order)
+          : type == ORDER_GO ? receive_journal_say(r->journal, SAID_GO, &order)
+                             : pool_ring_put(&r->pool->orders, &order)))
         log_error("no room for order %u to the feeder", type);
-    pool_ring_notify(&r->pool.orders);
+    pool_ring_notify(&r->pool->orders);
 }
 
 static bool ask_now(struct receiver *r, uint32_t type, uint64_t gfn, uint64_t count)
 {
     struct pool_descriptor order = {.type = type, .value = {gfn, count}};
 
-    if (pool_ring_space(&r->pool.orders) <= r->pool.slots + ORDER_RESERVE)
+    if (pool_ring_space(&r->pool->orders) <= r->pool->slots + ORDER_RESERVE)
         return false;
     r->orders_waiting = true;
-    return pool_ring_put(&r->pool.orders, &order);
+    return pool_ring_put(&r->pool->orders, &order);
 }
 
 /* The feeder reads no faster than it can send. */
@@ -47,8 +50,8 @@ static void ask_later(struct receiver *r, uint64_t gfn, uint64_t count)
         }
     }
     /* If there is room by now, nobody will wake us: we do. */
-    if (pool_ring_want_space(&r->pool.orders, r->pool.slots + ORDER_RESERVE + 1))
-        pool_ring_notify(&r->pool.reports);
+    if (pool_ring_want_space(&r->pool->orders, r->pool->slots + ORDER_RESERVE + 1))
+        pool_ring_notify(&r->pool->reports);
 }
 
 static void put_run(struct receiver *r)
@@ -73,7 +76,7 @@ void receive_ask_end(struct receiver *r)
 {
     put_run(r);
     if (r->orders_waiting && r->feeder_alive)
-        pool_ring_notify(&r->pool.orders);
+        pool_ring_notify(&r->pool->orders);
     r->orders_waiting = false;
 }
 
@@ -124,12 +127,10 @@ void receive_tell_dropped(struct receiver *r, uint64_t gfn)
 
 void receive_free_slot(struct receiver *r, uint32_t slot)
 {
-    struct pool_descriptor order = {.type = ORDER_SLOT, .slot = slot};
-
-    r->slot_held[slot] = 0;
+    receive_journal_count(r->journal, &r->pages.counts);
     if (!r->feeder_alive)
         return;
-    if (!pool_ring_put(&r->pool.orders, &order))
+    if (!receive_journal_give_back(r->journal, slot))
         log_error("no room to give slot %u back to the feeder", slot);
 }
 
@@ -146,7 +147,7 @@ static void copy_text(const struct receiver *r, char *text, size_t size)
     size_t i;
 
     for (i = 0; i < size - 1 && i < POOL_TEXT_SIZE; i++) {
-        char c = ((volatile char *)r->pool.text)[i];
+        char c = ((volatile char *)r->pool->text)[i];
 
         if (!c)
             break;
@@ -220,8 +221,33 @@ static void on_hello(struct receiver *r, const struct pool_descriptor *d)
     receive_mark_start(r);
 }
 
+/* From here on a guest may depend on there being a pager: said before whoever could let it run is told. */
+static void depend(struct receiver *r)
+{
+    int rc;
+
+    /* One that is paused until all is compared waits for nobody. */
+    if (r->our_pause)
+        return;
+    receive_save(r);
+    atomic_store(&r->journal->active, 1);
+    if (!r->be->ops->can_outlive(r->be)) {
+        log_info("the ring of domain %u ends with this process: no other could take over", r->be->domid);
+        return;
+    }
+    rc = receive_journal_write_set(r->keeping->set_fd, &r->pages);
+    if (rc)
+        log_warning("no other pager can take over: the set cannot be kept: %s", strerror(-rc));
+    else
+        atomic_store(&r->journal->depends, 1);
+    fault_point("a guest depends on us");
+}
+
 static void on_set(struct receiver *r, const struct pool_descriptor *d)
 {
+    /* The last pager died before it could say that it had seen to it. */
+    if (r->taken_over && d->value[0] == r->pages.counts.set)
+        return;
     if (r->run.state != SESSION_DEVICE || r->work != WORK_NONE)
         return violation(r, "SET_ACK out of turn");
     if (d->value[0] != r->set_hash.pages || d->value[1] != run_hash_value(&r->set_hash)) {
@@ -230,11 +256,13 @@ static void on_set(struct receiver *r, const struct pool_descriptor *d)
         return;
     }
     r->peer_active = true;
-    session_run_enter(&r->run, SESSION_ACTIVE, NULL);
+    /* Our own pause goes first: whoever moves the domain holds another until the session is active. */
     if (r->options->verify != VERIFY_FULL && r->our_pause) {
         r->our_pause = false;
         r->be->ops->unpause(r->be);
     }
+    depend(r);
+    session_run_enter(&r->run, SESSION_ACTIVE, NULL);
     if (!r->options->push_on_fault || r->options->verify == VERIFY_FULL)
         receive_go(r);
     receive_check_complete(r);
@@ -242,11 +270,12 @@ static void on_set(struct receiver *r, const struct pool_descriptor *d)
 
 static void on_page(struct receiver *r, const struct pool_descriptor *d)
 {
-    if (d->slot >= r->pool.slots || r->slot_held[d->slot])
+    if (d->slot >= r->pool->slots || r->journal->slots[d->slot].state != SLOT_FEEDER)
         return violation(r, "a page in a slot that is not the feeder's");
     if (!r->went || (!r->peer_active && r->run.state != SESSION_DRAIN && r->run.state != SESSION_PAUSED))
         return violation(r, "a page out of turn");
-    r->slot_held[d->slot] = 1;
+    receive_journal_take(r->journal, d);
+    pool_ring_consume(&r->pool->reports);
     r->bytes += POOL_PAGE_SIZE;
     receive_page(r, d->slot, d->value[0], d->value[1], d->value[2]);
 }
@@ -291,26 +320,31 @@ void receive_reports(struct receiver *r, bool all)
     struct pool_descriptor d;
     int rc = 0;
 
-    pool_ring_clear(&r->pool.reports);
+    pool_ring_clear(&r->pool->reports);
     for (unsigned int i = 0; all || i < REPORTS_AT_ONCE; i++) {
         if (session_final(r->run.state) || r->feeder_told_why)
             break;
-        rc = pool_ring_take(&r->pool.reports, &d);
+        rc = pool_ring_peek(&r->pool->reports, &d);
         if (rc <= 0)
             break;
         if (d.type != REPORT_PAGE)
             receive_install(r);
         on_report(r, &d);
+        if (d.type == REPORT_PAGE)
+            continue;
+        /* What it has led to counts before it is gone. */
+        receive_save(r);
+        pool_ring_consume(&r->pool->reports);
     }
     receive_install(r);
     if (rc < 0)
         violation(r, "an impossible index in the ring of reports");
     if (rc > 0)
         pool_ring_notify(
-            &r->pool.reports); /* more than one turn's worth: come again after looking at the ring */
+            &r->pool->reports); /* more than one turn's worth: come again after looking at the ring */
     /* Slots given back, space wanted: one wake-up for all. */
     if (r->feeder_alive && !session_final(r->run.state))
-        pool_ring_notify(&r->pool.orders);
+        pool_ring_notify(&r->pool->orders);
     if (r->n_unsent)
         ask_unsent(r);
     if (r->work == WORK_SEND)

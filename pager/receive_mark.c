@@ -149,33 +149,49 @@ static void scan_step(struct receiver *r)
 
 static void half_marked(struct receiver *r, uint64_t gfn)
 {
-    if (r->n_half == RECEIVE_HALF_MAX) {
+    if (r->journal->n_half == RECEIVE_HALF_MAX) {
         receive_give_up(r, EXIT_FAILED,
                         "more than %u pages of domain %u were mapped by someone while they were evicted",
                         RECEIVE_HALF_MAX, r->be->domid);
         return;
     }
-    r->half[r->n_half++] = gfn;
+    receive_half_keep(r, gfn);
+}
+
+void receive_half_keep(struct receiver *r, uint64_t gfn)
+{
+    struct receive_journal *j = r->journal;
+
+    j->half[j->n_half] = gfn;
+    atomic_fetch_add(&j->n_half, 1);
 }
 
 void receive_half_gone(struct receiver *r, uint64_t gfn)
 {
-    for (unsigned int i = 0; i < r->n_half; i++)
-        if (r->half[i] == gfn)
-            r->half[i--] = r->half[--r->n_half];
+    struct receive_journal *j = r->journal;
+
+    for (uint32_t i = 0; i < j->n_half; i++) {
+        if (j->half[i] == gfn) {
+            /* The last one moves here before it goes there. */
+            j->half[i--] = j->half[j->n_half - 1];
+            atomic_fetch_sub(&j->n_half, 1);
+        }
+    }
 }
 
 int receive_half_unmark(struct receiver *r)
 {
-    for (unsigned int i = r->n_half; i-- > 0;) {
-        int rc = r->be->ops->unmark(r->be, r->half[i], r->scratch);
+    struct receive_journal *j = r->journal;
+
+    for (uint32_t i = j->n_half; i-- > 0;) {
+        int rc = r->be->ops->unmark(r->be, j->half[i], r->scratch);
 
         if (rc == -EBUSY && ++r->half_tries < HALF_TRIES)
             return rc;
         if (rc)
             log_error("gfn 0x%llx stays nominated (%s): the guest may crash when it touches it",
-                      (unsigned long long)r->half[i], strerror(-rc));
-        r->n_half = i;
+                      (unsigned long long)j->half[i], strerror(-rc));
+        j->n_half = i;
     }
     return 0;
 }
@@ -275,7 +291,7 @@ static void send_step(struct receiver *r)
     struct pool_descriptor order = {.type = ORDER_RUN};
     bool sent = false;
 
-    while (pool_ring_space(&r->pool.orders) > 1) {
+    while (pool_ring_space(&r->pool->orders) > 1) {
         uint64_t first = r->work_gfn, end;
 
         while (first < r->pages.nr && pagein_state(&r->pages, first) != PAGE_ABSENT)
@@ -284,8 +300,8 @@ static void send_step(struct receiver *r)
             order.type = ORDER_SET_END;
             order.value[0] = r->set_hash.pages;
             order.value[1] = run_hash_value(&r->set_hash);
-            pool_ring_put(&r->pool.orders, &order);
-            pool_ring_notify(&r->pool.orders);
+            pool_ring_put(&r->pool->orders, &order);
+            pool_ring_notify(&r->pool->orders);
             r->work = WORK_NONE;
             ev_idle_stop(r->run.loop, &r->idle);
             return;
@@ -295,14 +311,14 @@ static void send_step(struct receiver *r)
         run_hash_add(&r->set_hash, first, end - first, r->pages.nr);
         order.value[0] = first;
         order.value[1] = end - first;
-        pool_ring_put(&r->pool.orders, &order);
+        pool_ring_put(&r->pool->orders, &order);
         sent = true;
         r->work_gfn = end;
     }
     if (sent)
-        pool_ring_notify(&r->pool.orders);
+        pool_ring_notify(&r->pool->orders);
     /* The feeder wakes us when it has taken some. */
-    if (!pool_ring_want_space(&r->pool.orders, 2))
+    if (!pool_ring_want_space(&r->pool->orders, 2))
         ev_idle_stop(r->run.loop, &r->idle);
 }
 

@@ -65,10 +65,11 @@ static bool take_entry(struct receiver *r, const struct ring_entry *entry)
     uint64_t now = monotonic_ns();
     struct pagein_action action = pagein_entry(&r->pages, entry, now);
 
-    if (entry->kind & ENTRY_EVICT_FAIL)
-        receive_half_gone(r, entry->gfn);
     if (action.verdict == PAGEIN_REPAIR)
         action = pagein_repaired(&r->pages, entry, r->be->ops->repair(r->be, entry->gfn), now);
+    /* Not before: who takes over repairs those that are not gone. */
+    if (entry->kind & ENTRY_EVICT_FAIL)
+        receive_half_gone(r, entry->gfn);
     /* The guest runs; or dom0 maps a page, which may have to be there before the guest can run. */
     if ((action.ask || r->pages.counts.guest_has_faulted) && r->run.state == SESSION_ACTIVE)
         receive_go(r);
@@ -143,14 +144,14 @@ void receive_add(struct receiver *r, const struct receive_held *page)
         uint8_t *copy = r->scratch + (size_t)b->n * POOL_PAGE_SIZE;
 
         /* A private copy: the feeder could still write to the slot. */
-        memcpy(copy, pool_page(&r->pool, page->slot), POOL_PAGE_SIZE);
+        memcpy(copy, pool_page(r->pool, page->slot), POOL_PAGE_SIZE);
         if (XXH64(copy, POOL_PAGE_SIZE, 0) != page->hash) {
             bad_hash(r, page);
             return;
         }
         contents = copy;
     } else {
-        contents = pool_page(&r->pool, page->slot);
+        contents = pool_page(r->pool, page->slot);
     }
     b->pages[b->n] = (struct backend_page){.gfn = page->gfn, .contents = contents};
     b->from[b->n++] = *page;
@@ -259,7 +260,7 @@ void receive_retry(struct receiver *r)
     if (!can_retry(r))
         return;
     if (progress) {
-        pool_ring_notify(&r->pool.orders);
+        pool_ring_notify(&r->pool->orders);
         r->retry_ms = RETRY_MS_MIN;
     } else if (r->retry_ms < RETRY_MS_MAX) {
         r->retry_ms = r->retry_ms * 2 < RETRY_MS_MAX ? r->retry_ms * 2 : RETRY_MS_MAX;

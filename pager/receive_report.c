@@ -1,6 +1,7 @@
 /* The figures of `receive`, as status and --stats-file show them. Names are part of the interface:
  * xenpaging-pc(8). */
 #include <string.h>
+#include <unistd.h>
 
 #include "receive.h"
 #include "wire/wire.h"
@@ -19,7 +20,7 @@ static json_t *page_figures(const struct receiver *r)
     report_number(o, "set", p->counts.set);
     report_number(o, "special", r->special_count);
     report_number(o, "refused", r->refused);
-    report_number(o, "nominated", r->n_half);
+    report_number(o, "nominated", r->journal->n_half);
     report_number(o, "populated_here", r->be->populated_to_evict);
     report_number(o, "claimed", r->claimed);
     report_number(o, "outstanding", pagein_outstanding(p));
@@ -197,6 +198,17 @@ static json_t *guest_figures(const struct receiver *r)
     return o;
 }
 
+static json_t *process_figures(const struct receiver *r)
+{
+    json_t *o = json_object();
+
+    report_number(o, "keeper", (uint64_t)r->journal->keeper);
+    report_number(o, "pager", (uint64_t)getpid());
+    report_number(o, "feeder", (uint64_t)r->journal->feeder);
+    report_number(o, "pagers_died", r->journal->deaths);
+    return o;
+}
+
 void receive_details(void *data, json_t *report)
 {
     static const char *const verify[] = {"none", "hash", "full"};
@@ -227,5 +239,6 @@ void receive_details(void *data, json_t *report)
     json_object_set_new(report, "hypercalls", hypercalls);
     json_object_set_new(report, "compare", compare_figures(r));
     json_object_set_new(report, "guest", guest_figures(r));
+    json_object_set_new(report, "processes", process_figures(r));
     report_number(report, "signals_refused", r->sigterm_refused);
 }

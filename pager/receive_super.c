@@ -3,10 +3,16 @@
  * are free; of a region that is wholly absent the pages are gathered in one place, and installed as one when
  * the last of them has come. As soon as anyone touches the region, what there is of it is installed page by
  * page. Those, and all other regions that filled up page by page, are collapsed when every page is here.
+ *
+ * A region is larger than a small pool: its pages cannot keep their slots until the last has come. They give
+ * them back, and outlive a pager that is killed where they are gathered, in memory that the keeper holds.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #define XXH_STATIC_LINKING_ONLY
 #include <xxhash.h>
@@ -29,17 +35,29 @@ static uint8_t *place(const struct receive_stage *stage, uint64_t gfn)
     return stage->pages + gfn % BACKEND_SUPER * POOL_PAGE_SIZE;
 }
 
+/* Made by the first pager that needs them: where Xen has no superpages, nobody does. */
+static uint8_t *map_stages(int fd)
+{
+    const size_t bytes = RECEIVE_STAGES * RECEIVE_STAGE_BYTES;
+    void *pages;
+
+    if (ftruncate(fd, (off_t)bytes) || posix_fallocate(fd, 0, (off_t)bytes))
+        return NULL;
+    pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    return pages == MAP_FAILED ? NULL : pages;
+}
+
 int receive_super_init(struct receiver *r)
 {
+    uint8_t *pages = NULL;
+
     if (gfn_bitmap_init(&r->super, r->max_gfn / BACKEND_SUPER + 1))
+        return -1;
+    if ((r->be->features.set & BOTH) == BOTH && !(pages = map_stages(r->keeping->stage_fd)))
         return -1;
     for (unsigned int i = 0; i < RECEIVE_STAGES; i++) {
         r->stages[i].first = NOWHERE;
-        if ((r->be->features.set & BOTH) != BOTH)
-            continue;
-        r->stages[i].pages = aligned_alloc(POOL_PAGE_SIZE, (size_t)BACKEND_SUPER * POOL_PAGE_SIZE);
-        if (!r->stages[i].pages)
-            return -1;
+        r->stages[i].pages = pages ? pages + i * RECEIVE_STAGE_BYTES : NULL;
     }
     return 0;
 }
@@ -47,8 +65,38 @@ int receive_super_init(struct receiver *r)
 void receive_super_free(struct receiver *r)
 {
     gfn_bitmap_free(&r->super);
+    if (r->stages[0].pages)
+        munmap(r->stages[0].pages, RECEIVE_STAGES * RECEIVE_STAGE_BYTES);
+}
+
+static void end_stage(struct receiver *r, struct receive_stage *stage)
+{
+    stage->first = NOWHERE;
+    stage->n = 0;
+    receive_journal_unstage(r->journal, (unsigned int)(stage - r->stages));
+}
+
+static void adopt(struct receiver *r, struct receive_stage *stage, const struct stage_note *note)
+{
+    uint64_t first = note->region - 1;
+
+    stage->first = first;
+    for (uint64_t gfn = first; gfn < first + BACKEND_SUPER; gfn++) {
+        uint64_t bit = UINT64_C(1) << gfn % 64, word = gfn % BACKEND_SUPER / 64;
+
+        if (!(note->there[word] & bit) || pagein_state(&r->pages, gfn) != PAGE_ABSENT)
+            continue;
+        pagein_arrived(&r->pages, gfn);
+        stage->there[word] |= bit;
+        stage->n++;
+    }
+}
+
+void receive_super_adopt(struct receiver *r)
+{
     for (unsigned int i = 0; i < RECEIVE_STAGES; i++)
-        free(r->stages[i].pages);
+        if (r->stages[i].pages && r->journal->stages[i].region)
+            adopt(r, &r->stages[i], &r->journal->stages[i]);
 }
 
 const uint8_t *receive_super_page(const struct receiver *r, const struct receive_held *page)
@@ -60,8 +108,9 @@ void receive_super_page_done(struct receiver *r, const struct receive_held *page
 {
     struct receive_stage *stage = &r->stages[page->stage];
 
+    receive_journal_count(r->journal, &r->pages.counts);
     if (--stage->n == 0)
-        stage->first = NOWHERE;
+        end_stage(r, stage);
 }
 
 static void give_up_page(struct receiver *r, uint32_t which, uint64_t gfn)
@@ -87,7 +136,7 @@ static void give_up(struct receiver *r, uint32_t which, uint64_t wanted)
     if (first == NOWHERE || stage->giving_up)
         return;
     if (!stage->n) {
-        stage->first = NOWHERE;
+        end_stage(r, stage);
         return;
     }
     stage->giving_up = true;
@@ -146,6 +195,7 @@ static struct receive_stage *begin(struct receiver *r, uint64_t region, uint64_t
     stage->n = 0;
     stage->giving_up = false;
     memset(stage->there, 0, sizeof(stage->there));
+    receive_journal_stage(r->journal, (unsigned int)(stage - r->stages), region);
     return stage;
 }
 
@@ -164,8 +214,8 @@ static void whole(struct receiver *r, struct receive_stage *stage)
         pagein_installed(&r->pages, gfn, 0);
         receive_answer_waiters(r, gfn);
     }
-    stage->first = NOWHERE;
-    stage->n = 0;
+    receive_journal_count(r->journal, &r->pages.counts);
+    end_stage(r, stage);
     r->be->ops->push(r->be);
     receive_check_complete(r);
 }
@@ -184,7 +234,7 @@ bool receive_super_take(struct receiver *r, const struct receive_held *page)
     if (!stage)
         return false;
     copy = place(stage, page->gfn);
-    memcpy(copy, pool_page(&r->pool, page->slot), POOL_PAGE_SIZE);
+    memcpy(copy, pool_page(r->pool, page->slot), POOL_PAGE_SIZE);
     /* The copy is ours alone: what is hashed is what is installed. */
     if (r->features & WIRE_FEATURE_HASH && XXH64(copy, POOL_PAGE_SIZE, 0) != page->hash) {
         give_up(r, (uint32_t)(stage - r->stages), region);
@@ -193,6 +243,7 @@ bool receive_super_take(struct receiver *r, const struct receive_held *page)
     stage->there[page->gfn % BACKEND_SUPER / 64] |= UINT64_C(1) << page->gfn % 64;
     stage->used = ++r->stage_clock;
     stage->n++;
+    receive_journal_staged(r->journal, (unsigned int)(stage - r->stages), page->gfn);
     receive_free_slot(r, page->slot);
     if (stage->n == BACKEND_SUPER)
         whole(r, stage);

@@ -39,7 +39,7 @@ void receive_compare(struct receiver *r, uint32_t slot, uint64_t gfn)
             r->be->ops->unmap(r->be, page, 1);
         return;
     }
-    bytes = differing_bytes(page, pool_page(&r->pool, slot));
+    bytes = differing_bytes(page, pool_page(r->pool, slot));
     r->be->ops->unmap(r->be, page, 1);
     if (!bytes)
         return;

@@ -38,13 +38,16 @@ static json_t *uuid_json(const uint8_t *u)
 }
 
 /* CPU time of this process and (receive) of its feeder once that has ended. */
-static json_t *cpu_json(void)
+static json_t *cpu_json(const struct session_run *run)
 {
     json_t *o = json_object();
     struct rusage self, children;
 
     getrusage(RUSAGE_SELF, &self);
-    getrusage(RUSAGE_CHILDREN, &children);
+    if (run->feeder)
+        children = *run->feeder;
+    else
+        getrusage(RUSAGE_CHILDREN, &children);
     json_object_set_new(o, "user", json_real(seconds(self.ru_utime)));
     json_object_set_new(o, "system", json_real(seconds(self.ru_stime)));
     json_object_set_new(o, "feeder_user", json_real(seconds(children.ru_utime)));
@@ -68,7 +71,7 @@ static json_t *render(void *data)
         json_object_set_new(report, "committed", json_boolean(run->committed));
     }
     json_object_set_new(report, "uuid", uuid_json(run->uuid));
-    json_object_set_new(report, "pid", json_integer(getpid()));
+    json_object_set_new(report, "pid", json_integer(run->pid ? run->pid : getpid()));
     json_object_set_new(report, "state", json_string(session_state_name(run->state)));
     json_object_set_new(report, "reason", run->reason[0] ? json_string(run->reason) : json_null());
     for (unsigned int i = 0; i < SESSION_STATES; i++) {
@@ -84,7 +87,7 @@ static json_t *render(void *data)
     json_object_set_new(report, "started_at", json_real(run->started_at));
     json_object_set_new(report, "elapsed_s", json_real((double)(monotonic_ns() - run->started_ns) / 1e9));
     json_object_set_new(report, "event_loops", json_integer(run->loops));
-    json_object_set_new(report, "cpu_s", cpu_json());
+    json_object_set_new(report, "cpu_s", cpu_json(run));
     if (session_final(run->state))
         json_object_set_new(report, "exit_status", json_integer(run->exit_status));
     run->details(run->data, report);
@@ -98,9 +101,8 @@ static const char *command(void *data, const char *word)
     return run->command ? run->command(run->data, word) : "this session takes no commands";
 }
 
-int session_run_start(struct session_run *run, const struct backend *be)
+static void begin(struct session_run *run)
 {
-    char path[108], last[4096];
     struct timespec now;
 
     clock_gettime(CLOCK_REALTIME, &now);
@@ -108,10 +110,20 @@ int session_run_start(struct session_run *run, const struct backend *be)
     run->started_ns = monotonic_ns();
     run->entered_ns[SESSION_SETUP] = run->started_ns;
     run->state = SESSION_SETUP;
+}
+
+int session_run_start_on(struct session_run *run, const struct backend *be, int status_fd, bool taken_over)
+{
+    char path[108], last[4096];
+
+    if (!taken_over)
+        begin(run);
     run->be = be;
     snprintf(path, sizeof(path), "%s/%s-%u.sock", run->run_dir, run->role, be->domid);
     snprintf(last, sizeof(last), "%s/%s-%u.last.json", run->run_dir, run->role, be->domid);
-    if (status_server_start(&run->status, run->loop, path, render, command, run)) {
+    if (status_fd < 0
+            ? status_server_start(&run->status, run->loop, path, render, command, run)
+            : status_server_start_on(&run->status, status_fd, run->loop, path, render, command, run)) {
         if (errno == EADDRINUSE)
             log_error("another '%s' session for domain %s (%u) is running; see xenpaging-pc status",
                       run->role, run->domain, be->domid);
@@ -119,10 +131,17 @@ int session_run_start(struct session_run *run, const struct backend *be)
             log_error("status socket %s: %s", path, strerror(errno));
         return -1;
     }
+    if (taken_over)
+        return 0;
     unlink(last);
     if (run->ready_at == SESSION_SETUP)
         daemon_ready();
     return 0;
+}
+
+int session_run_start(struct session_run *run, const struct backend *be)
+{
+    return session_run_start_on(run, be, -1, false);
 }
 
 void session_run_enter(struct session_run *run, enum session_state state, const char *reason)

@@ -6,6 +6,8 @@
 #include <ev.h>
 #include <jansson.h>
 #include <stdint.h>
+#include <sys/resource.h>
+#include <sys/types.h>
 
 #include "backend.h"
 #include "core/session.h"
@@ -28,7 +30,9 @@ struct session_run {
     double started_at; /* seconds since the epoch */
     char reason[1024];
     int exit_status;
-    unsigned int loops; /* turns of the event loop, at the last report */
+    pid_t pid;                   /* that everybody knows; 0: this process */
+    const struct rusage *feeder; /* NULL: of this process's children */
+    unsigned int loops;          /* turns of the event loop, at the last report */
     void (*details)(void *data, json_t *report);
     const char *(*command)(void *data, const char *word); /* see status_server.h */
     void *data;
@@ -49,6 +53,12 @@ void report_number(json_t *object, const char *name, uint64_t value);
 
 /* Show the session under RUN_DIR/ROLE-DOMID.sock. 0, or -1 after logging why. */
 int session_run_start(struct session_run *run, const struct backend *be);
+
+/*
+ * As above, with a socket that outlives this process (status_server.h). The first time it is a new session;
+ * taken over, it goes on: started and everything else is set already, and its socket bound.
+ */
+int session_run_start_on(struct session_run *run, const struct backend *be, int status_fd, bool taken_over);
 
 /* Change state (the same state with another reason is fine), log it, tell who waits. reason may be NULL. */
 void session_run_enter(struct session_run *run, enum session_state state, const char *reason);

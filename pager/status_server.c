@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -145,28 +146,18 @@ static int answers(const struct sockaddr_un *addr)
     return rc;
 }
 
-int status_server_start(struct status_server *server, struct ev_loop *loop, const char *path,
-                        json_t *(*render)(void *data), const char *(*command)(void *data, const char *word),
-                        void *data)
+static int show(int fd, const char *path)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     const size_t length = strlen(path);
     mode_t mask;
     int rc;
 
-    for (int i = 0; i < STATUS_CLIENTS; i++)
-        server->client[i].io.fd = -1;
-    server->fd = -1;
-    server->loop = loop;
-    server->render = render;
-    server->command = command;
-    server->data = data;
     if (length + sizeof(BORN) > sizeof(addr.sun_path)) {
         errno = ENAMETOOLONG;
         return -1;
     }
     memcpy(addr.sun_path, path, length + 1);
-    memcpy(server->path, path, length + 1);
     if (answers(&addr)) {
         errno = EADDRINUSE;
         return -1;
@@ -174,22 +165,59 @@ int status_server_start(struct status_server *server, struct ev_loop *loop, cons
     /* Under its name it answers from the first moment on: one that does not is what a killed process left. */
     memcpy(addr.sun_path + length, BORN, sizeof(BORN));
     unlink(addr.sun_path);
-    server->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (server->fd < 0)
-        return -1;
     mask = umask(0177);
-    rc = bind(server->fd, (struct sockaddr *)&addr, sizeof(addr));
+    rc = bind(fd, (struct sockaddr *)&addr, sizeof(addr));
     umask(mask);
-    if (rc || listen(server->fd, STATUS_CLIENTS) || rename(addr.sun_path, path)) {
-        rc = errno;
-        close(server->fd);
-        server->fd = -1;
-        errno = rc;
+    return rc || listen(fd, STATUS_CLIENTS) || rename(addr.sun_path, path) ? -1 : 0;
+}
+
+static bool is_shown(int fd)
+{
+    struct sockaddr_un addr;
+    socklen_t size = sizeof(addr);
+
+    return getsockname(fd, (struct sockaddr *)&addr, &size) == 0 &&
+           size > offsetof(struct sockaddr_un, sun_path);
+}
+
+int status_server_start_on(struct status_server *server, int fd, struct ev_loop *loop, const char *path,
+                           json_t *(*render)(void *data),
+                           const char *(*command)(void *data, const char *word), void *data)
+{
+    for (int i = 0; i < STATUS_CLIENTS; i++)
+        server->client[i].io.fd = -1;
+    server->fd = -1;
+    server->loop = loop;
+    server->render = render;
+    server->command = command;
+    server->data = data;
+    if (!is_shown(fd) && show(fd, path))
         return -1;
-    }
+    server->fd = fd;
+    snprintf(server->path, sizeof(server->path), "%s", path);
     ev_io_init(&server->listener, on_connect, server->fd, EV_READ);
     server->listener.data = server;
     ev_io_start(loop, &server->listener);
+    return 0;
+}
+
+int status_server_start(struct status_server *server, struct ev_loop *loop, const char *path,
+                        json_t *(*render)(void *data), const char *(*command)(void *data, const char *word),
+                        void *data)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    if (fd < 0) {
+        server->fd = -1;
+        return -1;
+    }
+    if (status_server_start_on(server, fd, loop, path, render, command, data)) {
+        int saved = errno;
+
+        close(fd);
+        errno = saved;
+        return -1;
+    }
     return 0;
 }
 

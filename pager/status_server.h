@@ -38,6 +38,14 @@ int status_server_start(struct status_server *server, struct ev_loop *loop, cons
                         json_t *(*render)(void *data), const char *(*command)(void *data, const char *word),
                         void *data);
 
+/*
+ * As above, on a socket that is there already and outlives this process. Not bound yet: it is bound to path.
+ * Bound: who has connected to it since the process before this one was killed is answered.
+ */
+int status_server_start_on(struct status_server *server, int fd, struct ev_loop *loop, const char *path,
+                           json_t *(*render)(void *data),
+                           const char *(*command)(void *data, const char *word), void *data);
+
 /* Send the present state to everyone who listens. */
 void status_server_changed(struct status_server *server);
 

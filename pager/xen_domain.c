@@ -28,9 +28,9 @@ int xen_domain_find(struct xs_handle *xsh, const char *domain, uint32_t *domid)
     char **entries;
     int rc = -ENOENT;
 
-    if (is_number(domain, domid)) {
-        return xs_is_domain_introduced(xsh, *domid) ? 0 : -ENOENT;
-    }
+    /* Whether there is such a domain Xen has to be asked in any case. */
+    if (is_number(domain, domid))
+        return 0;
     entries = xs_directory(xsh, XBT_NULL, "/local/domain", &n);
     for (unsigned int i = 0; entries && i < n && rc; i++) {
         char path[64];

@@ -23,6 +23,7 @@ struct fixture {
     struct serve_options serve;
     struct receive_options receive;
     pid_t serve_pid, receive_pid;
+    pid_t domain_pid; /* the destination's domain: SIGUSR1 destroys it, SIGUSR2 is xl unpause */
 };
 
 /* A folder, and configs of a small domain: 1500 gfns with a hole. */
@@ -31,6 +32,9 @@ void fixture_free(struct fixture *f);
 
 void fixture_start_serve(struct fixture *f);
 void fixture_start_receive(struct fixture *f);
+
+/* A number of report.processes: "keeper", "pager", "feeder". */
+pid_t fixture_process(const json_t *report, const char *name);
 
 /* Exit status of a session, which has to end within 60 s. */
 int fixture_wait(pid_t pid);

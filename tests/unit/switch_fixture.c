@@ -113,13 +113,15 @@ int setup(void **state)
     script(in_dir(m, "transport"),
            "shift 2\ncat /proc/self/oom_score_adj >%s/transport.oom\nexec %s \"$@\" --run-dir %s\n", m->f.dir,
            exe, m->f.dir);
-    /* The fake domain dies in the process that has it, which has started us. */
+    /* The destination's domain is a process; the source's is in serve, which has started us. */
     script(m->xl_script,
            "echo \"$@\" >>%s/xl.log\n"
            "if [ -e %s/xl-fails ]; then echo 'xl: not today' >&2; exit 3; fi\n"
            "cat /proc/self/oom_score_adj >%s/xl.oom\n"
-           "case $1 in destroy) kill -USR1 $PPID; sleep 0.3;; unpause) kill -USR2 $PPID; sleep 0.3;; esac\n",
-           m->f.dir, m->f.dir, m->f.dir);
+           "case $1$2 in destroy8) kill -USR1 $(cat %s/domain.pid); sleep 0.3;;\n"
+           "destroy*) kill -USR1 $PPID; sleep 0.3;;\n"
+           "unpause*) kill -USR2 $(cat %s/domain.pid); sleep 0.3;; esac\n",
+           m->f.dir, m->f.dir, m->f.dir, m->f.dir, m->f.dir);
     for (int i = 0; i < 2; i++) {
         m->set_fd[i] = memfd_create("set", MFD_CLOEXEC | MFD_ALLOW_SEALING);
         m->xl[i] = start_xl();
@@ -214,7 +216,7 @@ void commit(struct move *m, const char *role)
 
 void unpause(const struct move *m)
 {
-    assert_int_equal(kill(m->f.receive_pid, SIGUSR2), 0);
+    assert_int_equal(kill(m->f.domain_pid, SIGUSR2), 0);
 }
 
 void await_reason(struct move *m, const char *role, const char *reason)

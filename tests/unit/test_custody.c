@@ -162,10 +162,10 @@ static void the_guest_ends_at_the_destination(void **state)
     commit(m, "serve");
     commit(m, "receive");
     /* It runs, faults, and is destroyed before it is whole: nobody hands that back. */
-    kill(m->f.receive_pid, SIGUSR2);
+    kill(m->f.domain_pid, SIGUSR2);
     for (int i = 0; i < 500 && m->f.results[1].touches == 0; i++)
         usleep(10000);
-    kill(m->f.receive_pid, SIGUSR1);
+    kill(m->f.domain_pid, SIGUSR1);
     ends(&m->f.receive_pid, EXIT_GONE);
     ends(&m->f.serve_pid, EXIT_GONE);
     last_reason(m, "serve", "ended at the destination; domain 7 here is destroyed");
@@ -180,7 +180,7 @@ static void the_copy_is_destroyed_before_it_ran(void **state)
     m->f.serve.watch_pid = 0;
     ready(m);
     commit(m, "serve");
-    kill(m->f.receive_pid, SIGUSR1);
+    kill(m->f.domain_pid, SIGUSR1);
     ends(&m->f.receive_pid, EXIT_FAILED);
     ends(&m->f.serve_pid, EXIT_HANDED_BACK);
     last_reason(m, "serve", "is intact");
@@ -415,7 +415,7 @@ static void sigterm_is_refused_after_commit(void **state)
     json_decref(report);
     commit(m, "receive");
     kill(m->f.receive_pid, SIGTERM);
-    kill(m->f.receive_pid, SIGUSR2);
+    kill(m->f.domain_pid, SIGUSR2);
     ends(&m->f.receive_pid, EXIT_DONE);
     ends(&m->f.serve_pid, EXIT_DONE);
     assert_int_equal(m->f.results[1].wrong_pages, 0);
@@ -461,24 +461,11 @@ static int oom_score_of(const struct move *m, pid_t pid)
     return oom_score(m, path);
 }
 
-static pid_t only_child_of(pid_t pid)
-{
-    char path[96];
-    int child = 0, another;
-    FILE *in;
-
-    snprintf(path, sizeof(path), "/proc/%d/task/%d/children", pid, pid);
-    in = fopen(path, "re");
-    assert_non_null(in);
-    assert_int_equal(fscanf(in, "%d %d", &child, &another), 1);
-    fclose(in);
-    return child;
-}
-
 static void the_pager_is_not_the_first_to_be_killed_for_memory(void **state)
 {
     struct move *m = *state;
     int ours = oom_score_of(m, getpid()), theirs;
+    json_t *report;
 
     m->f.receive.push_on_fault = true;
     ready(m);
@@ -492,7 +479,10 @@ static void the_pager_is_not_the_first_to_be_killed_for_memory(void **state)
         assert_true(file_has(m, "receive.log", " /proc/self/oom_score_adj: "));
     }
     /* Neither the feeder nor what is run for us is a pager. */
-    assert_int_equal(oom_score_of(m, only_child_of(m->f.receive_pid)), ours);
+    report = fixture_status(&m->f, "receive");
+    assert_int_equal(oom_score_of(m, fixture_process(report, "feeder")), ours);
+    assert_int_equal(oom_score_of(m, fixture_process(report, "pager")), theirs);
+    json_decref(report);
     assert_int_equal(oom_score(m, "transport.oom"), ours);
     commit(m, "serve");
     commit(m, "receive");

@@ -346,7 +346,7 @@ static void a_lost_source_does_not_take_along_what_was_gathered(void **state)
     assert_int_equal(figure(report, "pages", "arrived"), 0);
     assert_int_equal(installed + outstanding, 40 * BACKEND_SUPER - 1);
     json_decref(report);
-    assert_int_equal(kill(f->receive_pid, SIGUSR1), 0);
+    assert_int_equal(kill(f->domain_pid, SIGUSR1), 0);
     assert_int_equal(fixture_wait(f->receive_pid), EXIT_GONE);
     f->receive_pid = 0;
     assert_int_equal(f->results[1].violations, 0);

@@ -164,7 +164,7 @@ static void the_channel_breaks_after_commit(void **state)
     assert_int_equal(m->f.results[0].forgotten, 0);
     report = fixture_await(&m->f, "receive", "paused");
     json_decref(report);
-    kill(m->f.receive_pid, SIGUSR1);
+    kill(m->f.domain_pid, SIGUSR1);
     ends(&m->f.receive_pid, EXIT_GONE);
 }
 

@@ -210,7 +210,7 @@ static void receiver_pauses(struct peer *p, const char *reason)
         fprintf(stderr, "reason: %s\n", json_string_value(json_object_get(report, "reason")));
     assert_non_null(strstr(json_string_value(json_object_get(report, "reason")), reason));
     json_decref(report);
-    kill(p->f.receive_pid, SIGUSR1);
+    kill(p->f.domain_pid, SIGUSR1);
     receiver_ends_with(p, EXIT_GONE);
     assert_int_equal(p->f.results[1].wrong_pages, 0);
     assert_int_equal(p->f.results[1].violations, 0);
@@ -334,7 +334,7 @@ static void a_page_outside_the_set_is_thrown_away(void **state)
     assert_int_equal(figure(report, "link", "duplicates"), 1);
     assert_int_equal(figure(report, "pages", "installed"), 1);
     json_decref(report);
-    kill(p->f.receive_pid, SIGUSR1);
+    kill(p->f.domain_pid, SIGUSR1);
     receiver_ends_with(p, EXIT_GONE);
     assert_int_equal(p->f.results[1].wrong_pages, 0);
 }
@@ -394,7 +394,7 @@ static void a_wrong_hash_is_asked_for_once_more(void **state)
     json_decref(report);
     expect_at_last(p, WIRE_ERROR);
     assert_int_equal(get_u32(p->body), WIRE_ERROR_VERIFY);
-    kill(p->f.receive_pid, SIGUSR1);
+    kill(p->f.domain_pid, SIGUSR1);
     receiver_ends_with(p, EXIT_GONE);
     assert_int_equal(p->f.results[1].wrong_pages, 0);
 }

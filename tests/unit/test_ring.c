@@ -512,6 +512,64 @@ static void a_request_for_a_range_says_how_many(void **state)
     xen_ring_abandon(&ring);
 }
 
+static int attach_again(enum xen_ring_step *step)
+{
+    struct paging_ops ops = {.domid = 3};
+    const struct paging_attach how = {.frames = 4, .range_foreign = 256, .again = true};
+
+    /* Killed: what the last one had mapped and bound went with it. */
+    xen.acquired = xen.bound = 0;
+    return xen_ring_attach_frames(&ring, NULL, NULL, NULL, &ops, &how, step);
+}
+
+static void a_ring_of_frames_is_taken_over_empty(void **state)
+{
+    struct xen_ring_request req;
+    enum xen_ring_step step;
+
+    (void)state;
+    attach_frames(4);
+    assert_int_equal(xen_ring_slots(&ring), 32);
+    request(0x1234, 1, VM_EVENT_FLAG_VCPU_PAUSED, 0);
+    assert_true(xen_ring_next(&ring, &req));
+    assert_int_equal(attach_again(&step), 0);
+    assert_true(xen.how.again);
+    assert_int_equal(xen.how.range_foreign, 256);
+    assert_false(xen_ring_next(&ring, &req));
+    assert_int_equal(xen_ring_unanswered(&ring), 0);
+    request(0x1234, 1, VM_EVENT_FLAG_VCPU_PAUSED, 0);
+    assert_true(xen_ring_next(&ring, &req));
+    assert_int_equal(req.gfn, 0x1234);
+    assert_int_equal(xen_ring_detach(&ring, true), 0);
+    assert_false(xen.enabled);
+    assert_int_equal(xen.acquired, 0);
+    assert_int_equal(xen.bound, 0);
+}
+
+/* A failure to take over leaves paging enabled: the next one tries again. */
+static void a_take_over_that_fails_leaves_the_ring(void **state)
+{
+    enum xen_ring_step step;
+
+    (void)state;
+    attach_frames(4);
+    xen.fail_attach = EBUSY;
+    assert_int_equal(attach_again(&step), -1);
+    assert_int_equal(errno, EBUSY);
+    assert_int_equal(step, XEN_RING_ENABLE);
+    assert_true(xen.enabled);
+    assert_int_equal(xen.acquired, 0);
+    xen.fail_attach = 0;
+    xen.fail_bind = ENOSPC;
+    assert_int_equal(attach_again(&step), -1);
+    assert_int_equal(step, XEN_RING_BIND);
+    assert_true(xen.enabled);
+    assert_int_equal(xen.acquired, 0);
+    xen.fail_bind = 0;
+    assert_int_equal(attach_again(&step), 0);
+    xen_ring_abandon(&ring);
+}
+
 static void a_xen_without_the_resource_is_told_apart(void **state)
 {
     struct paging_ops ops = {.domid = 3};
@@ -553,6 +611,8 @@ int main(void)
         cmocka_unit_test_setup(rot_14_detaching_gives_the_ring_page_back, setup),
         cmocka_unit_test_setup(a_ring_of_many_pages_leaves_the_guest_alone, setup),
         cmocka_unit_test_setup(a_request_for_a_range_says_how_many, setup),
+        cmocka_unit_test_setup(a_ring_of_frames_is_taken_over_empty, setup),
+        cmocka_unit_test_setup(a_take_over_that_fails_leaves_the_ring, setup),
         cmocka_unit_test_setup(a_xen_without_the_resource_is_told_apart, setup),
         cmocka_unit_test_setup(answers_in_any_order_fill_the_ring_exactly, setup),
     };

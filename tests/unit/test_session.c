@@ -264,7 +264,7 @@ static void guest_waits_until_destroyed(struct fixture *f)
     after = fixture_status(f, "receive");
     assert_string_equal(json_string_value(json_object_get(after, "state")), "paused");
     json_decref(after);
-    assert_int_equal(kill(f->receive_pid, SIGUSR1), 0);
+    assert_int_equal(kill(f->domain_pid, SIGUSR1), 0);
     assert_int_equal(fixture_wait(f->receive_pid), EXIT_GONE);
     f->receive_pid = 0;
     assert_true(f->results[1].blocked_vcpus > 0);
@@ -289,16 +289,16 @@ static void serve_killed_the_guest_waits(void **state)
 static void feeder_killed_the_guest_waits(void **state)
 {
     struct fixture *f = *state;
-    char command[128];
+    json_t *receive;
 
     f->destination.load_us = 2000;
     f->destination.touches = 100000;
     fixture_start_serve(f);
     fixture_start_receive(f);
     json_decref(fixture_await(f, "receive", "active"));
-    snprintf(command, sizeof(command), "kill -9 $(cat /proc/%d/task/%d/children)", f->receive_pid,
-             f->receive_pid);
-    assert_int_equal(system(command), 0);
+    receive = fixture_status(f, "receive");
+    assert_int_equal(kill(fixture_process(receive, "feeder"), SIGKILL), 0);
+    json_decref(receive);
     paused_with_a_reason(f, "feeder died of signal 9");
     guest_waits_until_destroyed(f);
     /* No COMPLETE came: for serve that is a failure, and it says that pages are missing over there. */
@@ -315,7 +315,7 @@ static void guest_destroyed_in_the_middle(void **state)
     fixture_start_serve(f);
     fixture_start_receive(f);
     json_decref(fixture_await(f, "receive", "active"));
-    assert_int_equal(kill(f->receive_pid, SIGUSR1), 0);
+    assert_int_equal(kill(f->domain_pid, SIGUSR1), 0);
     both_end_with(f, EXIT_GONE, EXIT_GONE);
     assert_int_equal(f->results[1].wrong_pages, 0);
     serve = fixture_last(f, "serve");
@@ -378,7 +378,7 @@ static void rot_08_an_idle_pager_sleeps(void **state)
                 10);
     json_decref(before);
     json_decref(after);
-    assert_int_equal(kill(f->receive_pid, SIGUSR2), 0);
+    assert_int_equal(kill(f->domain_pid, SIGUSR2), 0);
     both_end_with(f, EXIT_DONE, EXIT_DONE);
     nothing_wrong(f);
 }
@@ -394,6 +394,7 @@ static void rot_11_the_pager_is_locked_in_memory(void **state)
     struct fixture *f = *state;
     char path[64], line[256];
     long locked = -1;
+    json_t *receive;
     FILE *status;
 
     if (!CAN_LOCK)
@@ -402,14 +403,15 @@ static void rot_11_the_pager_is_locked_in_memory(void **state)
     f->destination.auto_unpause = false;
     fixture_start_serve(f);
     fixture_start_receive(f);
-    json_decref(fixture_await(f, "receive", "active"));
-    snprintf(path, sizeof(path), "/proc/%d/status", f->receive_pid);
+    receive = fixture_await(f, "receive", "active");
+    snprintf(path, sizeof(path), "/proc/%d/status", fixture_process(receive, "pager"));
+    json_decref(receive);
     status = fopen(path, "r");
     while (fgets(line, sizeof(line), status))
         sscanf(line, "VmLck: %ld", &locked);
     fclose(status);
     assert_true(locked > 64 * 4);
-    assert_int_equal(kill(f->receive_pid, SIGUSR2), 0);
+    assert_int_equal(kill(f->domain_pid, SIGUSR2), 0);
     both_end_with(f, EXIT_DONE, EXIT_DONE);
 }
 
@@ -462,7 +464,7 @@ static void the_feeder_has_no_rights(void **state)
     /* /dev/null three times, socket, two eventfds, the pipe to the pager: nothing of ours. */
     snprintf(link, sizeof(link), "test $(ls /proc/%ld/fd | wc -l) -eq 7", feeder);
     assert_int_equal(system(link), 0);
-    assert_int_equal(kill(f->receive_pid, SIGUSR2), 0);
+    assert_int_equal(kill(f->domain_pid, SIGUSR2), 0);
     both_end_with(f, EXIT_DONE, EXIT_DONE);
 }
 

@@ -17,6 +17,7 @@ struct fake_domain {
     pthread_cond_t changed;
     uint8_t *memory;
     uint8_t *type;
+    uint8_t *nominated; /* the page is there although the type says that it is paged in */
     uint8_t *own; /* what is in the page is the guest's own, not the source's: 1 after replace or drop */
     int pauses, our_pauses;
     bool dying, attached, ran;
@@ -37,11 +38,18 @@ struct fake_domain {
 };
 
 static struct fake_config next_config;
+static int next_event_fd = -1, next_life_fd = -1;
 static struct fake_domain *the_domain;
 
 void fake_prepare(const struct fake_config *config)
 {
     next_config = *config;
+}
+
+void fake_prepare_events(int event_fd, int life_fd)
+{
+    next_event_fd = event_fd;
+    next_life_fd = life_fd;
 }
 
 void fake_contents(uint64_t gfn, unsigned int seed, uint8_t page[FAKE_PAGE])
@@ -413,7 +421,8 @@ static int be_attach(struct backend *be, const struct backend_wish *wish, char *
     }
     if (!(set & FEATURE_RING))
         set &= ~FEATURE_RANGE;
-    be->features = (struct paging_features){.set = set, .ring_pages = set & FEATURE_RING ? 8 : 1};
+    be->features =
+        (struct paging_features){.set = set, .ring_pages = set & FEATURE_RING ? FAKE_PAGES_MANY : 1};
     d->slots = set & FEATURE_RING ? FAKE_SLOTS_MANY : FAKE_SLOTS;
     if (set & FEATURE_RANGE) {
         be->features.range_foreign = d->range_foreign = wish->range_foreign;
@@ -444,6 +453,83 @@ static int be_detach(struct backend *be)
 static void be_abandon(struct backend *be)
 {
     of(be)->attached = false;
+}
+
+static bool be_can_outlive(struct backend *be)
+{
+    return be->features.set & FEATURE_RING && !of(be)->config.mortal_ring;
+}
+
+/* What XEN_VM_EVENT_ATTACH with ATTACH_AGAIN does: an empty ring, no vcpu paused for it, and other windows.
+ */
+static int be_attach_again(struct backend *be, char *why, size_t why_size)
+{
+    struct fake_domain *d = of(be);
+    int rc = 0;
+
+    pthread_mutex_lock(&d->lock);
+    if (!d->attached || !be_can_outlive(be) || be->features.ring_pages != FAKE_PAGES_MANY) {
+        snprintf(why, why_size, "no such ring");
+        rc = -ENOENT;
+    } else {
+        d->head = d->tail;
+        d->n_taken = d->n_answers = 0;
+        memset(d->waits, 0, sizeof(d->waits));
+        d->range_foreign = be->features.set & FEATURE_RANGE ? be->features.range_foreign : 0;
+        d->range_guest = be->features.set & FEATURE_RANGE ? be->features.range_guest : 0;
+        d->results->taken_over++;
+        pthread_cond_broadcast(&d->changed);
+    }
+    pthread_mutex_unlock(&d->lock);
+    return rc;
+}
+
+static int be_types(struct backend *be, uint64_t first, unsigned int n, uint8_t *types)
+{
+    struct fake_domain *d = of(be);
+
+    pthread_mutex_lock(&d->lock);
+    be->calls.scan++;
+    if (n > BACKEND_SCAN_MAX || first + n > d->config.nr_gfns)
+        violation(d, "types out of bounds");
+    for (unsigned int i = 0; i < n; i++) {
+        switch (d->type[first + i]) {
+        case FAKE_HOLE:
+            types[i] = BACKEND_HOLE;
+            break;
+        case FAKE_PAGED:
+        case FAKE_PAGING_IN:
+            types[i] = d->nominated[first + i] ? BACKEND_PAGE : BACKEND_ABSENT;
+            break;
+        default:
+            types[i] = BACKEND_PAGE;
+        }
+    }
+    pthread_mutex_unlock(&d->lock);
+    return 0;
+}
+
+static int be_ask_anew(struct backend *be, uint64_t first, uint32_t nr, uint64_t *bitmap)
+{
+    struct fake_domain *d = of(be);
+
+    pthread_mutex_lock(&d->lock);
+    for (uint32_t i = 0; i < nr; i++) {
+        uint64_t gfn = first + i;
+
+        if (!(bitmap[i / 64] >> (i % 64) & 1))
+            continue;
+        if (gfn >= d->config.nr_gfns) {
+            violation(d, "a gfn out of bounds to be asked for anew");
+        } else if (d->type[gfn] == FAKE_PAGING_IN && !d->nominated[gfn]) {
+            d->type[gfn] = FAKE_PAGED;
+            d->results->asked_anew++;
+        } else if (d->type[gfn] == FAKE_RAM && d->pauses > 0 && !d->ran) {
+            violation(d, "a page would be evicted that is there");
+        }
+    }
+    pthread_mutex_unlock(&d->lock);
+    return 0;
 }
 
 static unsigned int be_slots(struct backend *be)
@@ -515,6 +601,7 @@ static int be_mark(struct backend *be, uint64_t gfn)
         rc = -EBUSY;
     } else if (d->config.half_every && gfn % d->config.half_every == 0) {
         d->type[gfn] = FAKE_PAGING_OUT;
+        d->nominated[gfn] = 1;
         rc = -EAGAIN;
     } else {
         d->type[gfn] = FAKE_PAGED;
@@ -560,6 +647,8 @@ static int be_load(struct backend *be, uint64_t gfn, const void *page)
         rc = -ENOENT;
     } else if (d->config.nomem_every && d->loads % d->config.nomem_every == 0) {
         rc = -ENOMEM;
+    } else if (d->nominated[gfn]) {
+        rc = -EEXIST;
     } else {
         memcpy(page_of(d, gfn), page, FAKE_PAGE);
         if (gfn == d->config.spoil_gfn)
@@ -573,7 +662,8 @@ static int be_load(struct backend *be, uint64_t gfn, const void *page)
 
 static bool absent(const struct fake_domain *d, uint64_t gfn)
 {
-    return gfn < d->config.nr_gfns && (d->type[gfn] == FAKE_PAGED || d->type[gfn] == FAKE_PAGING_IN);
+    return gfn < d->config.nr_gfns && (d->type[gfn] == FAKE_PAGED || d->type[gfn] == FAKE_PAGING_IN) &&
+           !d->nominated[gfn];
 }
 
 static bool region_is(const struct fake_domain *d, uint64_t gfn, enum fake_type type)
@@ -615,7 +705,9 @@ static int load_page(struct fake_domain *d, const struct backend_page *page)
     if (page->order)
         return load_super(d, page);
     if (!absent(d, page->gfn))
-        return page->gfn < d->config.nr_gfns && d->type[page->gfn] == FAKE_RAM ? -EEXIST : -ENOENT;
+        return page->gfn < d->config.nr_gfns && (d->type[page->gfn] == FAKE_RAM || d->nominated[page->gfn])
+                   ? -EEXIST
+                   : -ENOENT;
     if (d->config.nomem_every && ++d->loads % d->config.nomem_every == 0)
         return -ENOMEM;
     fill(d, page->gfn, page->contents);
@@ -804,6 +896,10 @@ static const struct backend_ops fake_ops = {
     .forget = be_forget,
     .owned = be_owned,
     .attach = be_attach,
+    .can_outlive = be_can_outlive,
+    .attach_again = be_attach_again,
+    .types = be_types,
+    .ask_anew = be_ask_anew,
     .detach = be_detach,
     .abandon = be_abandon,
     .slots = be_slots,
@@ -873,13 +969,14 @@ struct backend *fake_open(const char *domain, char *why, size_t why_size)
     d->ran = d->config.ran;
     pthread_mutex_init(&d->lock, NULL);
     pthread_cond_init(&d->changed, NULL);
-    d->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    d->life_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    d->event_fd = next_event_fd >= 0 ? next_event_fd : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    d->life_fd = next_life_fd >= 0 ? next_life_fd : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     d->memory = mmap(NULL, d->config.nr_gfns * FAKE_PAGE, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     d->type = calloc(d->config.nr_gfns, 1);
     d->own = calloc(d->config.nr_gfns, 1);
     d->super = calloc(d->config.nr_gfns / BACKEND_SUPER + 1, 1);
+    d->nominated = calloc(d->config.nr_gfns, 1);
     d->slots = FAKE_SLOTS;
     for (uint64_t gfn = 0; gfn < d->config.nr_gfns; gfn++) {
         if (gfn >= d->config.hole_first && gfn - d->config.hole_first < d->config.hole_count)

@@ -14,10 +14,27 @@
 
 #define FAKE_SLOTS      8 /* of a ring of one page */
 #define FAKE_SLOTS_MANY 64
+#define FAKE_PAGES_MANY 8
 #define FAKE_VCPUS      8
 #define FAKE_PAGE       4096u
 
 enum fake_type { FAKE_HOLE, FAKE_RAM, FAKE_PAGING_OUT, FAKE_PAGED, FAKE_PAGING_IN };
+
+/*
+ * Where a pager kills itself: at the at[n]-th point that the n-th one comes to (0: not), a point being the
+ * beginning or the end of a call to the domain, or a fault_point(). The last of at[] is every later pager's.
+ */
+#define FAKE_CRASHES 4
+struct fake_crash {
+    uint64_t at[FAKE_CRASHES];
+    pid_t unpause;                /* the domain that its user unpauses when it may run; 0: by other means */
+    volatile pid_t pager;         /* the present one */
+    volatile unsigned int pagers; /* started so far */
+    volatile uint64_t points;     /* the present one has come to */
+    volatile uint64_t depended;   /* points of the first one before a guest depended on it; 0: none has */
+    uint64_t crashed;
+    char where[64]; /* the last */
+};
 
 /* Figures that outlive the process: in memory shared with the test. */
 struct fake_results {
@@ -28,9 +45,12 @@ struct fake_results {
     uint64_t our_pauses;               /* left when the domain was closed */
     volatile bool suspended;           /* set by the test */
     int ready;                         /* the domain was opened */
+    uint64_t taken_over;               /* times another pager took the ring */
+    uint64_t asked_anew;               /* pages whose foreign requests were put again for it */
     uint64_t ranges;                   /* requests for more than one gfn */
     uint64_t supers, collapsed;        /* superpages there are, and those of them by collapse */
     uint64_t most_in_a_call, notified; /* pages installed by one call; push() with something to push */
+    struct fake_crash crash;
 };
 
 struct fake_config {
@@ -51,6 +71,7 @@ struct fake_config {
     uint64_t populate_most; /* nor for more than so many pages; 0: it has */
     bool foreign_uuid;
     /* What the guest does once it runs. */
+    bool mortal_ring; /* ends with its pager */
     unsigned int vcpus;
     uint64_t touches; /* per vcpu */
     unsigned int drop_percent, replace_percent, foreign_percent;
@@ -70,7 +91,26 @@ void fake_contents(uint64_t gfn, unsigned int seed, uint8_t page[FAKE_PAGE]);
 
 /* The config that the next open uses (a process opens one domain). */
 void fake_prepare(const struct fake_config *config);
+/* event_fd and life_fd of the next open; -1: new ones. */
+void fake_prepare_events(int event_fd, int life_fd);
 struct backend *fake_open(const char *domain, char *why, size_t why_size);
+
+/*
+ * A domain in a process of its own, which a pager that is killed leaves as it is, but for a call that was
+ * under way and is completed. fake_remote_prepare() before the fork of both, fake_remote_serve() in the
+ * domain's process (it never returns), fake_remote_open() in the pagers'. fake_remote_check() has the domain
+ * do fake_check_all(), after the session.
+ */
+void fake_remote_prepare(void);
+/* What was prepared before is closed already. */
+void fake_remote_forget(void);
+void fake_remote_serve(const struct fake_config *config) __attribute__((noreturn));
+struct backend *fake_remote_open(const char *domain, char *why, size_t why_size);
+void fake_remote_check(void);
+
+/* A point at which this process may have to die; and that it is a pager. */
+void fake_crash_point(const char *where);
+void fake_crash_pager(struct fake_crash *crash);
 
 /* Of the domain that is open in this process: what tests do to it from outside. */
 void fake_destroy(void);
