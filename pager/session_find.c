@@ -11,6 +11,7 @@
 
 #define REPORT_SIZE 4096u
 #define PATIENCE_S  20
+#define TRIES       3
 
 static bool matches(const struct session_query *q, const json_t *report)
 {
@@ -75,7 +76,8 @@ bool session_found_next(struct session_found *f)
     return true;
 }
 
-static bool open_live(const char *path, struct session_found *f)
+/* Without a report, errno tells why. */
+static bool open_once(const char *path, struct session_found *f)
 {
     const struct timeval patience = {PATIENCE_S, 0};
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -98,7 +100,21 @@ static bool open_live(const char *path, struct session_found *f)
         return false;
     }
     f->fd = fd;
+    errno = 0;
     return session_found_next(f);
+}
+
+/* A pager that is killed before it has said anything is followed by another on the same socket. */
+static bool open_live(const char *path, struct session_found *f)
+{
+    for (int tries = 0; tries < TRIES; tries++) {
+        if (open_once(path, f))
+            return true;
+        if (f->fd < 0 || errno == EAGAIN)
+            return false;
+        session_found_release(f);
+    }
+    return false;
 }
 
 static bool open_ended(const char *path, struct session_found *f)
