@@ -98,6 +98,31 @@ static void xl_dies_while_there_is_no_pager(void **state)
     assert_true(file_has(m, "xl.log", "unpause 8"));
 }
 
+/* Whoever connects wakes it: killed at each of the steps up to its answer. */
+static void while_it_is_told_to_commit(void **state)
+{
+    unsigned int died = 0;
+
+    for (uint64_t n = 1; n <= 6; n++) {
+        struct move *m;
+        struct fake_crash *crash;
+
+        assert_int_equal(teardown(state), 0);
+        assert_int_equal(setup(state), 0);
+        m = *state;
+        m->f.receive.push_on_fault = true;
+        ready(m);
+        commit(m, "serve");
+        crash = &m->f.results[1].crash;
+        crash->at[0] = crash->points + n;
+        commit(m, "receive");
+        died += crash->crashed != 0;
+        unpause(m);
+        moved(m);
+    }
+    assert_true(died > 0);
+}
+
 /* Points of a pager from READY to its end with a commit in between. False when they were not so many. */
 static bool killed_at(struct move *m, uint64_t n)
 {
@@ -162,6 +187,7 @@ int main(int argc, char **argv)
         MOVE(when_every_page_is_here_and_nobody_has_committed),
         MOVE(the_source_keeps_a_guest_that_is_given_up),
         MOVE(xl_dies_while_there_is_no_pager),
+        MOVE(while_it_is_told_to_commit),
         MOVE(amid_commit_and_whatever_follows),
     };
 
