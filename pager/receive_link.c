@@ -221,24 +221,34 @@ static void on_hello(struct receiver *r, const struct pool_descriptor *d)
     receive_mark_start(r);
 }
 
+/* Can another pager take over? The set is there for it, then. */
+static bool can_be_followed(struct receiver *r)
+{
+    int rc;
+
+    if (!r->be->ops->can_outlive(r->be)) {
+        log_info("the ring of domain %u ends with this process: no other could take over", r->be->domid);
+        return false;
+    }
+    rc = receive_journal_write_set(r->keeping->set_fd, &r->pages);
+    if (rc)
+        log_warning("no other pager can take over: the set cannot be kept: %s", strerror(-rc));
+    return rc == 0;
+}
+
 /* From here on a guest may depend on there being a pager: said before whoever could let it run is told. */
 static void depend(struct receiver *r)
 {
-    int rc;
+    bool followed;
 
     /* One that is paused until all is compared waits for nobody. */
     if (r->our_pause)
         return;
     receive_save(r);
+    followed = can_be_followed(r);
+    /* Killed before this, no guest could run. */
     atomic_store(&r->journal->active, 1);
-    if (!r->be->ops->can_outlive(r->be)) {
-        log_info("the ring of domain %u ends with this process: no other could take over", r->be->domid);
-        return;
-    }
-    rc = receive_journal_write_set(r->keeping->set_fd, &r->pages);
-    if (rc)
-        log_warning("no other pager can take over: the set cannot be kept: %s", strerror(-rc));
-    else
+    if (followed)
         atomic_store(&r->journal->depends, 1);
     fault_point("a guest depends on us");
 }
