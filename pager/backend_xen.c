@@ -369,9 +369,11 @@ static int be_mark(struct backend *be, uint64_t gfn)
     if (xc_mem_paging_nominate(x->xch, be->domid, gfn))
         return -errno;
     be->calls.evict++;
-    /* If this fails the page is there with the type paging_out; who touches it raises EVICT_FAIL, and that is
-     * repaired. */
-    return last_error(xc_mem_paging_evict(x->xch, be->domid, gfn));
+    /* If this is refused (Xen says EBUSY whatever the reason) the page is there with the type paging_out; who
+     * touches it raises EVICT_FAIL, and that is repaired. */
+    if (xc_mem_paging_evict(x->xch, be->domid, gfn))
+        return errno == EBUSY ? -EAGAIN : -errno;
+    return 0;
 }
 
 static int be_load(struct backend *be, uint64_t gfn, const void *page)

@@ -165,9 +165,11 @@ void receive_feeder_lost(struct receiver *r, uint32_t code, uint32_t who, const 
 
     r->feeder_told_why = true;
     r->peer_active = false;
-    /* What is here is worth having, complete or not. */
-    receive_super_give_up(r);
-    receive_install(r);
+    /* What is here is worth having, complete or not, unless the guest is not going to run. */
+    if (!r->our_pause && !session_run_undecided(&r->run)) {
+        receive_super_give_up(r);
+        receive_install(r);
+    }
     snprintf(reason, sizeof(reason), "%s%s", speaker, text);
     switch (r->run.state) {
     case SESSION_SETUP:
@@ -253,6 +255,27 @@ static void depend(struct receiver *r)
     fault_point("a guest depends on us");
 }
 
+/* What dom0 wanted before serve could be asked. */
+static void ask_early(struct receiver *r)
+{
+    uint64_t gfn = 0;
+
+    if (!r->pages.requested)
+        return;
+    receive_go(r);
+    while (gfn < r->pages.nr) {
+        uint64_t n = 0;
+
+        while (n < POOL_ASK_MAX && gfn + n < r->pages.nr &&
+               pagein_state(&r->pages, gfn + n) == PAGE_REQUESTED)
+            n++;
+        if (n)
+            receive_ask(r, gfn, n);
+        gfn += n ? n : 1;
+    }
+    receive_ask_end(r);
+}
+
 static void on_set(struct receiver *r, const struct pool_descriptor *d)
 {
     /* The last pager died before it could say that it had seen to it. */
@@ -275,6 +298,7 @@ static void on_set(struct receiver *r, const struct pool_descriptor *d)
     session_run_enter(&r->run, SESSION_ACTIVE, NULL);
     if (!r->options->push_on_fault || r->options->verify == VERIFY_FULL)
         receive_go(r);
+    ask_early(r);
     receive_check_complete(r);
 }
 

@@ -285,6 +285,14 @@ static void mark_step(struct receiver *r)
     take_refused(r, first, nr);
 }
 
+/* Of what was marked, all that has not been dropped since; dom0 may have asked for some of it by now. */
+static bool in_set(const struct receiver *r, uint64_t gfn)
+{
+    enum page_state state = pagein_state(&r->pages, gfn);
+
+    return state == PAGE_ABSENT || state == PAGE_REQUESTED;
+}
+
 /* The runs of absent gfns, as many as the ring of orders takes. */
 static void send_step(struct receiver *r)
 {
@@ -294,7 +302,7 @@ static void send_step(struct receiver *r)
     while (pool_ring_space(&r->pool->orders) > 1) {
         uint64_t first = r->work_gfn, end;
 
-        while (first < r->pages.nr && pagein_state(&r->pages, first) != PAGE_ABSENT)
+        while (first < r->pages.nr && !in_set(r, first))
             first++;
         if (first >= r->pages.nr) {
             order.type = ORDER_SET_END;
@@ -306,7 +314,7 @@ static void send_step(struct receiver *r)
             ev_idle_stop(r->run.loop, &r->idle);
             return;
         }
-        for (end = first; end < r->pages.nr && pagein_state(&r->pages, end) == PAGE_ABSENT;)
+        for (end = first; end < r->pages.nr && in_set(r, end);)
             end++;
         run_hash_add(&r->set_hash, first, end - first, r->pages.nr);
         order.value[0] = first;

@@ -26,21 +26,6 @@ void receive_answer_waiters(struct receiver *r, uint64_t gfn)
     }
 }
 
-/* What an entry wants besides its first page, remembered until every first page has been asked for. */
-static void take_more(struct receiver *r, const struct ring_entry *entry, bool asked)
-{
-    uint64_t end = entry->gfn + entry->nr, window = r->options->widen;
-
-    if (entry->kind & (ENTRY_ALIEN | ENTRY_DROP | ENTRY_EVICT_FAIL) || entry->gfn >= r->pages.nr)
-        return;
-    if (entry->nr <= 1 && asked && entry->kind & ENTRY_FOREIGN && window > 1)
-        end = (entry->gfn / window + 1) * window;
-    if (end <= entry->gfn + 1 || r->n_more == PAGEIN_WAITERS)
-        return;
-    r->more[r->n_more].first = entry->gfn + 1;
-    r->more[r->n_more++].end = end;
-}
-
 static bool ask_more(struct receiver *r)
 {
     bool asked = false;
@@ -58,6 +43,23 @@ static bool ask_more(struct receiver *r)
     }
     r->n_more = 0;
     return asked;
+}
+
+/* What an entry wants besides its first page, remembered until every first page has been asked for. */
+static void take_more(struct receiver *r, const struct ring_entry *entry, bool asked)
+{
+    uint64_t end = entry->gfn + entry->nr, window = r->options->widen;
+
+    if (entry->kind & (ENTRY_ALIEN | ENTRY_DROP | ENTRY_EVICT_FAIL) || entry->gfn >= r->pages.nr)
+        return;
+    if (entry->nr <= 1 && asked && entry->kind & ENTRY_FOREIGN && window > 1)
+        end = (entry->gfn / window + 1) * window;
+    if (end <= entry->gfn + 1)
+        return;
+    if (r->n_more == PAGEIN_WAITERS)
+        ask_more(r);
+    r->more[r->n_more].first = entry->gfn + 1;
+    r->more[r->n_more++].end = end;
 }
 
 static bool take_entry(struct receiver *r, const struct ring_entry *entry)
@@ -95,11 +97,13 @@ void receive_ring(struct receiver *r)
 
     if (!r->attached)
         return;
-    while (r->be->ops->next_entry(r->be, &entry))
+    while (r->attached && r->be->ops->next_entry(r->be, &entry))
         asked |= take_entry(r, &entry);
     asked |= ask_more(r);
     receive_ask_end(r);
     receive_install(r); /* pages that were held back for a superpage */
+    if (!r->attached)
+        return;
     r->be->ops->push(r->be);
     r->asked_rounds += asked;
     receive_check_complete(r);
@@ -155,7 +159,10 @@ void receive_add(struct receiver *r, const struct receive_held *page)
     }
     b->pages[b->n] = (struct backend_page){.gfn = page->gfn, .contents = contents};
     b->from[b->n++] = *page;
-    if (b->n == BACKEND_LOAD_MAX)
+    /* Who waits for it does not wait for what comes behind it. Where Xen takes one at a time nobody gains by
+     * waiting. */
+    if (b->n == BACKEND_LOAD_MAX || !(r->be->features.set & FEATURE_PREP) ||
+        pagein_awaited(&r->pages, page->gfn))
         receive_install(r);
 }
 
@@ -266,6 +273,7 @@ void receive_retry(struct receiver *r)
         r->retry_ms = r->retry_ms * 2 < RETRY_MS_MAX ? r->retry_ms * 2 : RETRY_MS_MAX;
     }
     if (r->n_held) {
+        ev_timer_stop(r->run.loop, &r->retry);
         ev_timer_set(&r->retry, r->retry_ms / 1000., 0.);
         ev_timer_start(r->run.loop, &r->retry);
     } else {

@@ -278,6 +278,20 @@ bool pagein_installed(struct pagein *p, uint64_t gfn, int rc)
     return false;
 }
 
+bool pagein_awaited(const struct pagein *p, uint64_t gfn)
+{
+    unsigned int left = p->waiting;
+
+    for (unsigned int i = 0; left && i < PAGEIN_WAITERS; i++) {
+        if (!p->waiters[i].used)
+            continue;
+        if (p->waiters[i].entry.gfn == gfn)
+            return true;
+        left--;
+    }
+    return false;
+}
+
 bool pagein_release(struct pagein *p, uint64_t gfn, uint64_t now_ns, struct ring_entry *entry)
 {
     if (!p->waiting)

@@ -131,6 +131,9 @@ bool pagein_bad_hash(struct pagein *p, uint64_t gfn);
  */
 bool pagein_installed(struct pagein *p, uint64_t gfn, int rc);
 
+/* Does any entry wait for gfn? */
+bool pagein_awaited(const struct pagein *p, uint64_t gfn);
+
 /* Take the next entry that waited for gfn, to be answered now. False when there is none left. */
 bool pagein_release(struct pagein *p, uint64_t gfn, uint64_t now_ns, struct ring_entry *entry);
 
