@@ -8,6 +8,7 @@
 
 #include <xenstore.h>
 
+#include "log.h"
 #include "xen_domain.h"
 #include "xen_paging_ops.h"
 #include "xen_ring.h"
@@ -220,8 +221,12 @@ static bool unknown(enum xen_ring_step step, int err)
            (step == XEN_RING_ENABLE && err == ENOSYS);
 }
 
-static void ring_in_use(struct backend *be, const struct paging_attach *how)
+static void ring_in_use(struct backend *be, const struct paging_attach *how, int refused)
 {
+    if (how->frames < RING_FRAMES)
+        log_warning(
+            "a ring of %u pages cannot be had: %s; it has %u, and more vcpus may have to wait for room",
+            RING_FRAMES, strerror(refused), how->frames);
     be->features.ring_pages = how->frames;
     be->features.range_foreign = how->range_foreign > 1 ? how->range_foreign : 1;
     be->features.range_guest = how->range_target > 1 ? how->range_target : 1;
@@ -235,7 +240,7 @@ static int attach_frames(struct backend *be, const struct backend_wish *wish, en
 {
     struct backend_xen *x = xen_of(be);
     struct paging_attach how = {.frames = RING_FRAMES};
-    int err;
+    int err, refused;
 
     if (!(wish->features & FEATURE_RING))
         return 1;
@@ -243,12 +248,18 @@ static int attach_frames(struct backend *be, const struct backend_wish *wish, en
         how.range_foreign = (uint16_t)wish->range_foreign;
         how.range_target = (uint16_t)wish->range_guest;
     }
-    if (xen_ring_attach_frames(&x->ring, x->xch, x->fmem, x->xce, &x->ops, &how, step) == 0) {
-        ring_in_use(be, &how);
+    if (xen_ring_attach_most(&x->ring, x->xch, x->fmem, x->xce, &x->ops, &how, step, &refused) == 0) {
+        ring_in_use(be, &how, refused);
         return 0;
     }
     err = errno;
-    return unknown(*step, err) ? 1 : -err;
+    if (unknown(*step, err))
+        return 1;
+    if (!xen_ring_too_large(*step, err))
+        return -err;
+    log_warning("a ring that outlives this process cannot be had: %s; taking the one of one page",
+                strerror(err));
+    return 1;
 }
 
 /* With the ring there, Xen looks at which operation it is. */
@@ -397,7 +408,11 @@ static unsigned int be_load_batch(struct backend *be, struct backend_page *pages
     done = paging_ops_prep(ops, n);
     for (int i = 0; i < done; i++)
         pages[i].rc = ops->preps[i].rc;
-    return done > 0 ? (unsigned int)done : 0;
+    if (done > 0)
+        return (unsigned int)done;
+    /* None was tried; whoever tries again says why. Of a single page these two would be good news. */
+    pages[0].rc = done == -ENOENT || done == -EEXIST ? -EIO : done;
+    return 1;
 }
 
 static int be_collapse(struct backend *be, uint64_t gfn)

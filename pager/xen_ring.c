@@ -205,6 +205,25 @@ int xen_ring_attach_frames(struct xen_ring *ring, xc_interface *xch, xenforeignm
     return step == XEN_RING_OK ? 0 : -1;
 }
 
+bool xen_ring_too_large(enum xen_ring_step step, int err)
+{
+    return (step == XEN_RING_RESOURCE || step == XEN_RING_ENABLE) && (err == ENOMEM || err == EINVAL);
+}
+
+int xen_ring_attach_most(struct xen_ring *ring, xc_interface *xch, xenforeignmemory_handle *fmem,
+                         xenevtchn_handle *xce, struct paging_ops *ops, struct paging_attach *how,
+                         enum xen_ring_step *failed, int *refused)
+{
+    *refused = 0;
+    while (xen_ring_attach_frames(ring, xch, fmem, xce, ops, how, failed)) {
+        if (how->frames <= 1 || !xen_ring_too_large(*failed, errno))
+            return -1;
+        *refused = errno;
+        how->frames /= 2;
+    }
+    return 0;
+}
+
 int xen_ring_detach(struct xen_ring *ring, bool keep_page)
 {
     int saved = errno;

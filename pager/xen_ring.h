@@ -85,6 +85,16 @@ int xen_ring_attach_frames(struct xen_ring *ring, xc_interface *xch, xenforeignm
                            xenevtchn_handle *xce, struct paging_ops *ops, const struct paging_attach *how,
                            enum xen_ring_step *failed);
 
+/*
+ * As above, with half as many frames again and again while there is no memory for so many, or Xen has not so
+ * many: how->frames is what it came to, and *refused the errno of the last that was too large (0: none was).
+ */
+int xen_ring_attach_most(struct xen_ring *ring, xc_interface *xch, xenforeignmemory_handle *fmem,
+                         xenevtchn_handle *xce, struct paging_ops *ops, struct paging_attach *how,
+                         enum xen_ring_step *failed, int *refused);
+/* Was it that? EINVAL of XEN_RING_RESOURCE may also be of a Xen that has none. */
+bool xen_ring_too_large(enum xen_ring_step step, int err);
+
 /* What a step does, and for XEN_RING_ENABLE what the errno value means. Static strings. */
 const char *xen_ring_step_text(enum xen_ring_step step);
 const char *xen_ring_enable_hint(int err);

@@ -21,6 +21,8 @@ static struct {
     } page __attribute__((aligned(4096)));
     struct paging_attach how;
     int fail_acquire, fail_attach, acquired;
+    uint32_t frames_most, attach_most; /* more than so many are refused with that errno; 0: none is */
+    int refusal, tries;
     vm_event_front_ring_t front;
     int pauses, maps, notified, bound;
     bool enabled, ring_page_there;
@@ -187,8 +189,9 @@ xenforeignmemory_resource_handle *xenforeignmemory_map_resource(xenforeignmemory
     assert_int_equal(id, XEN_DOMCTL_VM_EVENT_OP_PAGING);
     assert_int_equal(frame, 0);
     assert_in_range(nr_frames, 1, PAGING_RING_FRAMES_MAX);
-    if (xen.fail_acquire) {
-        errno = xen.fail_acquire;
+    xen.tries++;
+    if (xen.fail_acquire || (xen.frames_most && nr_frames > xen.frames_most)) {
+        errno = xen.fail_acquire ? xen.fail_acquire : xen.refusal;
         return NULL;
     }
     xen.acquired++;
@@ -209,6 +212,8 @@ int paging_ops_attach(struct paging_ops *ops, const struct paging_attach *how, u
     assert_int_equal(ops->domid, 3);
     if (xen.fail_attach)
         return -xen.fail_attach;
+    if (xen.attach_most && how->frames > xen.attach_most)
+        return -xen.refusal;
     xen.how = *how;
     xen.enabled = true;
     *port = 5;
@@ -600,6 +605,62 @@ static void a_xen_without_the_resource_is_told_apart(void **state)
     attach();
 }
 
+static int attach_most(struct paging_attach *how, enum xen_ring_step *step, int *refused)
+{
+    struct paging_ops ops = {.domid = 3};
+
+    *how = (struct paging_attach){.frames = 64, .range_foreign = 256};
+    xen.tries = 0;
+    return xen_ring_attach_most(&ring, NULL, NULL, NULL, &ops, how, step, refused);
+}
+
+static void a_ring_is_as_large_as_there_is_memory_for(void **state)
+{
+    struct paging_attach how;
+    enum xen_ring_step step;
+    int refused;
+
+    (void)state;
+    assert_int_equal(attach_most(&how, &step, &refused), 0);
+    assert_int_equal(how.frames, 64);
+    assert_int_equal(refused, 0);
+    assert_int_equal(xen_ring_detach(&ring, false), 0);
+
+    /* No memory for the frames; or not for mapping them. */
+    xen.refusal = ENOMEM;
+    for (int attaching = 0; attaching < 2; attaching++) {
+        xen.frames_most = attaching ? 0 : 10;
+        xen.attach_most = attaching ? 10 : 0;
+        assert_int_equal(attach_most(&how, &step, &refused), 0);
+        assert_int_equal(how.frames, 8);
+        assert_int_equal(xen.how.frames, 8);
+        assert_int_equal(xen.how.range_foreign, 256);
+        assert_int_equal(refused, ENOMEM);
+        assert_int_equal(xen.tries, 4);
+        assert_int_equal(xen_ring_slots(&ring), 64);
+        assert_int_equal(xen.acquired, 1);
+        assert_int_equal(xen_ring_detach(&ring, false), 0);
+        assert_int_equal(xen.acquired, 0);
+    }
+    /* Not even for one. */
+    xen.fail_attach = ENOMEM;
+    assert_int_equal(attach_most(&how, &step, &refused), -1);
+    assert_int_equal(errno, ENOMEM);
+    assert_true(xen_ring_too_large(step, errno));
+    assert_int_equal(xen.tries, 7);
+    /* What is not a matter of size is not tried again. */
+    xen.fail_attach = EBUSY;
+    assert_int_equal(attach_most(&how, &step, &refused), -1);
+    assert_int_equal(errno, EBUSY);
+    assert_int_equal(xen.tries, 1);
+    assert_false(xen_ring_too_large(step, errno));
+    xen.fail_attach = 0;
+    xen.fail_acquire = EOPNOTSUPP;
+    assert_int_equal(attach_most(&how, &step, &refused), -1);
+    assert_int_equal(xen.tries, 1);
+    assert_int_equal(xen.acquired, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -614,6 +675,7 @@ int main(void)
         cmocka_unit_test_setup(a_ring_of_frames_is_taken_over_empty, setup),
         cmocka_unit_test_setup(a_take_over_that_fails_leaves_the_ring, setup),
         cmocka_unit_test_setup(a_xen_without_the_resource_is_told_apart, setup),
+        cmocka_unit_test_setup(a_ring_is_as_large_as_there_is_memory_for, setup),
         cmocka_unit_test_setup(answers_in_any_order_fill_the_ring_exactly, setup),
     };
 
