@@ -101,6 +101,7 @@ class Moments:
         self.swept(self.move)
         self.back.migrate("--postcopy")
         self.swept(self.back)
+        self.back.wait_ended("receive")
         clean(self.lab, "b", self.name, 0, "back at a")
         self.with_guest = memory(self.lab, "a")
 
