@@ -119,6 +119,20 @@ static void on_retry(struct ev_loop *loop, ev_timer *w, int events)
     receive_retry(w->data);
 }
 
+static void on_leaving(struct ev_loop *loop, ev_timer *w, int events)
+{
+    (void)loop;
+    (void)events;
+    receive_super_leaving(w->data);
+}
+
+static void on_collapse(struct ev_loop *loop, ev_timer *w, int events)
+{
+    (void)loop;
+    (void)events;
+    receive_collapse_step(w->data);
+}
+
 static void on_leave(struct ev_loop *loop, ev_timer *w, int events)
 {
     (void)loop;
@@ -142,6 +156,11 @@ static void on_signal(struct ev_loop *loop, ev_signal *w, int events)
     if (session_run_undecided(&r->run)) {
         r->aborted = true;
         receive_give_up(r, EXIT_FAILED, "given up on signal %d; the source is intact", w->signum);
+        return;
+    }
+    if (receive_collapse_stop(r)) {
+        log_info("signal %d: no more superpages are made", w->signum);
+        receive_leave(r);
         return;
     }
     switch (r->run.state) {
@@ -183,11 +202,16 @@ static void watch_all(struct receiver *r)
     ev_idle_init(&r->idle, on_idle);
     ev_timer_init(&r->retry, on_retry, 0., 0.);
     ev_timer_init(&r->leave, on_leave, 0., 0.);
+    ev_timer_init(&r->leaving, on_leaving, 0., 0.);
+    ev_timer_init(&r->collapse.timer, on_collapse, 0., 0.);
     r->ring_io.data = r->reports_io.data = r->life_io.data = r;
     r->news_io.data = r->keeper_io.data = r->feeder_io.data = r->prepare.data = r;
-    r->idle.data = r->retry.data = r->leave.data = r;
-    /* A waiting vcpu comes before pages that arrive in the background. */
+    r->idle.data = r->retry.data = r->leave.data = r->leaving.data = r->collapse.timer.data = r;
+    /* A waiting vcpu comes before pages that arrive in the background, and all that happens before what can
+     * wait. */
     ev_set_priority(&r->ring_io, EV_MAXPRI);
+    ev_set_priority(&r->leaving, EV_MINPRI);
+    ev_set_priority(&r->collapse.timer, EV_MINPRI);
     ev_io_start(r->run.loop, &r->reports_io);
     ev_io_start(r->run.loop, &r->life_io);
     ev_io_start(r->run.loop, &r->news_io);
@@ -296,6 +320,8 @@ static void release(struct receiver *r)
     ev_idle_stop(r->run.loop, &r->idle);
     ev_timer_stop(r->run.loop, &r->retry);
     ev_timer_stop(r->run.loop, &r->leave);
+    ev_timer_stop(r->run.loop, &r->leaving);
+    ev_timer_stop(r->run.loop, &r->collapse.timer);
     ev_prepare_stop(r->run.loop, &r->prepare);
     ev_io_stop(r->run.loop, &r->news_io);
     ev_io_stop(r->run.loop, &r->keeper_io);

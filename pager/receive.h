@@ -70,10 +70,21 @@ struct receive_batch {
 struct receive_stage {
     uint64_t first;
     unsigned int n;                     /* pages in it, or that have not left it yet */
-    bool giving_up;                     /* they leave it one by one */
+    bool giving_up;                     /* they leave it one by one, */
+    unsigned int next, looked;          /* from that one on; so many places have been gone through */
     uint64_t used;                      /* when; for the one that is given up when another is needed */
     uint64_t there[BACKEND_SUPER / 64]; /* of n, those that have not begun to leave it: a bit each */
     uint8_t *pages;
+};
+
+/* Going through the regions, several times where someone has mapped some. */
+struct receive_collapse {
+    bool running, done;
+    uint64_t gfn; /* the next region */
+    unsigned int round;
+    struct gfn_bitmap busy; /* by region: to be tried again */
+    uint64_t n_busy;
+    ev_timer timer;
 };
 
 struct receiver {
@@ -95,7 +106,7 @@ struct receiver {
     uint64_t features;
 
     /* Marking. */
-    enum { WORK_NONE, WORK_SCAN, WORK_MARK, WORK_SEND, WORK_COLLAPSE } work;
+    enum { WORK_NONE, WORK_SCAN, WORK_MARK, WORK_SEND } work;
     uint64_t work_gfn;
     uint64_t max_gfn;
     uint64_t populated_count;
@@ -135,8 +146,7 @@ struct receiver {
     uint64_t stage_clock;
     struct gfn_bitmap super; /* by region: a superpage by prep */
     struct receive_supers supers;
-    uint64_t collapse_gfn;
-    bool collapsed;                       /* what could be */
+    struct receive_collapse collapse;
     struct backend_ring_stats ring_stats; /* at the end */
     unsigned int retry_ms;
     uint64_t retries;
@@ -159,7 +169,7 @@ struct receiver {
     ev_io ring_io, reports_io, life_io, news_io, keeper_io, feeder_io;
     ev_prepare prepare;
     ev_idle idle;
-    ev_timer retry, leave;
+    ev_timer retry, leave, leaving;
     ev_signal on_term, on_int, on_hup;
     uint8_t *scratch; /* BACKEND_LOAD_MAX pages: what is hashed is what is installed */
 };
@@ -206,23 +216,29 @@ void receive_install(struct receiver *r);
 /* gfn is settled: have everyone who waited for it answered with the next push(). */
 void receive_answer_waiters(struct receiver *r, uint64_t gfn);
 
-/* receive_super.c: superpages, as they arrive and when all is here. */
+/* receive_super.c: superpages, as they arrive. */
 int receive_super_init(struct receiver *r);
 void receive_super_free(struct receiver *r);
 /* Taken over: what the last pager has gathered, and Xen says is absent, has arrived. */
 void receive_super_adopt(struct receiver *r);
 /* True if the page was taken to become part of one. */
 bool receive_super_take(struct receiver *r, const struct receive_held *page);
-/* Someone wants, or has dropped, gfn: what is gathered of its region goes to the batch, gfn first. */
+/* Someone wants, or has dropped, gfn: it goes to the batch, and what else is gathered of its region will. */
 void receive_super_touched(struct receiver *r, uint64_t gfn);
-/* So does everything. */
+/* A bounded number of these. */
+void receive_super_leaving(struct receiver *r);
+/* Everything, now. */
 void receive_super_give_up(struct receiver *r);
 /* The contents of a staged page; and it is not needed any more. */
 const uint8_t *receive_super_page(const struct receiver *r, const struct receive_held *page);
 void receive_super_page_done(struct receiver *r, const struct receive_held *page);
+
+/* receive_collapse.c: the others, when all is here. */
 /* True if regions are being collapsed; receive_leave() is called when that is done. */
 bool receive_collapse(struct receiver *r);
 void receive_collapse_step(struct receiver *r);
+/* Not any more. True if they were. */
+bool receive_collapse_stop(struct receiver *r);
 
 /* receive_verify.c */
 void receive_compare(struct receiver *r, uint32_t slot, uint64_t gfn);

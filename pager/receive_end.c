@@ -204,6 +204,8 @@ void receive_domain_gone(struct receiver *r)
     r->our_pause = false;
     ev_io_stop(r->run.loop, &r->ring_io);
     r->work = WORK_NONE;
+    receive_collapse_stop(r);
+    ev_timer_stop(r->run.loop, &r->leaving);
     if (session_run_undecided(&r->run)) {
         receive_hand_back(r);
         session_run_end(&r->run, SESSION_FAILED, EXIT_FAILED,
@@ -236,6 +238,7 @@ void receive_give_up(struct receiver *r, int exit_status, const char *fmt, ...)
     r->work = WORK_NONE;
     ev_timer_stop(r->run.loop, &r->retry);
     ev_timer_stop(r->run.loop, &r->leave);
+    ev_timer_stop(r->run.loop, &r->leaving);
     /* The guest may go on at the source when that is said: nobody is to let it go on here. */
     atomic_store(&r->journal->over, 1);
     receive_say_given_up(r);

@@ -79,6 +79,14 @@ void receive_journal_unstage(struct receive_journal *j, unsigned int stage)
     fault_point("freed a stage");
 }
 
+bool receive_journal_gathers(const struct receive_journal *j)
+{
+    for (unsigned int i = 0; i < RECEIVE_STAGES; i++)
+        if (j->stages[i].region)
+            return true;
+    return false;
+}
+
 bool receive_journal_has_staged(const struct receive_journal *j, uint64_t gfn)
 {
     for (unsigned int i = 0; i < RECEIVE_STAGES; i++) {
@@ -126,7 +134,11 @@ const struct receive_facts *receive_journal_facts(const struct receive_journal *
 
 struct receive_facts *receive_journal_facts_to_write(struct receive_journal *j)
 {
-    return &j->facts[(atomic_load_explicit(&j->facts_count, memory_order_relaxed) + 1) % 2];
+    uint32_t n = atomic_load_explicit(&j->facts_count, memory_order_relaxed);
+
+    /* Those that counted until now are written over only when they do not count any more. */
+    atomic_thread_fence(memory_order_seq_cst);
+    return &j->facts[(n + 1) % 2];
 }
 
 void receive_journal_facts_written(struct receive_journal *j)

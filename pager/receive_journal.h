@@ -56,7 +56,10 @@ struct stage_note {
 };
 
 struct receive_supers {
-    uint64_t prep, prep_refused, collapse, collapse_refused;
+    uint64_t prep, prep_refused;
+    uint64_t collapse, collapse_refused; /* regions, and answers that were refusals */
+    uint64_t collapse_skipped;           /* regions that were refused to the end */
+    uint64_t collapse_ns;                /* time in these calls, most of which the guest stands still */
 };
 
 /* Orders that may be given once. */
@@ -75,13 +78,12 @@ struct receive_facts {
     double started_at;
     char reason[1024];
     int exit_status;
-    bool committed, aborted, left, peer_active, feeder_told_why, domain_shutdown, xl_was_run;
+    bool committed, aborted, left, peer_active, feeder_told_why, domain_shutdown;
     uint64_t features, max_gfn, populated_count, special_count, refused, populated_here, claimed;
     uint64_t bytes, asked_rounds, retries, drops_not_told, stray_pages, sigterm_refused;
     uint64_t serve_sent, serve_resent;
     struct paging_features paging; /* in use: of the ring that is taken over, too */
     struct receive_supers supers;
-    uint64_t collapse_gfn;
     bool collapsed;
     struct backend_ring_stats ring_stats;
     struct backend_calls calls;
@@ -133,6 +135,8 @@ bool receive_journal_give_back(struct receive_journal *j, uint32_t slot);
 void receive_journal_stage(struct receive_journal *j, unsigned int stage, uint64_t first);
 void receive_journal_staged(struct receive_journal *j, unsigned int stage, uint64_t gfn);
 void receive_journal_unstage(struct receive_journal *j, unsigned int stage);
+/* Is any stage in use? */
+bool receive_journal_gathers(const struct receive_journal *j);
 /* Are its contents in a stage? */
 bool receive_journal_has_staged(const struct receive_journal *j, uint64_t gfn);
 

@@ -342,9 +342,6 @@ void receive_mark_step(struct receiver *r)
     case WORK_SEND:
         send_step(r);
         break;
-    case WORK_COLLAPSE:
-        receive_collapse_step(r);
-        break;
     case WORK_NONE:
         ev_idle_stop(r->run.loop, &r->idle);
     }

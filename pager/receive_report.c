@@ -72,6 +72,9 @@ static json_t *super_figures(const struct receiver *r)
     report_number(o, "prep_refused", r->supers.prep_refused);
     report_number(o, "collapse", r->supers.collapse);
     report_number(o, "collapse_refused", r->supers.collapse_refused);
+    report_number(o, "collapse_skipped", r->supers.collapse_skipped);
+    report_number(o, "collapse_us", r->supers.collapse_ns / 1000);
+    json_object_set_new(o, "collapsing", json_boolean(r->collapse.running));
     return o;
 }
 

@@ -2,7 +2,8 @@
  * Superpages. The background push brings a region in the order of its gfns, into whatever slots of the pool
  * are free; of a region that is wholly absent the pages are gathered in one place, and installed as one when
  * the last of them has come. As soon as anyone touches the region, what there is of it is installed page by
- * page. Those, and all other regions that filled up page by page, are collapsed when every page is here.
+ * page. Those, and all other regions that filled up page by page, are collapsed when every page is here
+ * (receive_collapse.c).
  *
  * A region is larger than a small pool: its pages cannot keep their slots until the last has come. They give
  * them back, and outlive a pager that is killed where they are gathered, in memory that the keeper holds.
@@ -35,26 +36,39 @@ static uint8_t *place(const struct receive_stage *stage, uint64_t gfn)
     return stage->pages + gfn % BACKEND_SUPER * POOL_PAGE_SIZE;
 }
 
-/* Made by the first pager that needs them: where Xen has no superpages, nobody does. */
-static uint8_t *map_stages(int fd)
+/* Made by the first pager that needs them: where Xen has no superpages, nobody does. 0 or -errno. */
+static int map_stages(int fd, uint8_t **pages)
 {
     const size_t bytes = RECEIVE_STAGES * RECEIVE_STAGE_BYTES;
-    void *pages;
+    void *map;
+    int rc;
 
-    if (ftruncate(fd, (off_t)bytes) || posix_fallocate(fd, 0, (off_t)bytes))
-        return NULL;
-    pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    return pages == MAP_FAILED ? NULL : pages;
+    if (ftruncate(fd, (off_t)bytes))
+        return -errno;
+    rc = -posix_fallocate(fd, 0, (off_t)bytes);
+    if (rc)
+        return rc;
+    map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (map == MAP_FAILED)
+        return -errno;
+    *pages = map;
+    return 0;
 }
 
 int receive_super_init(struct receiver *r)
 {
     uint8_t *pages = NULL;
+    int rc = 0;
 
-    if (gfn_bitmap_init(&r->super, r->max_gfn / BACKEND_SUPER + 1))
+    if (gfn_bitmap_init(&r->super, r->max_gfn / BACKEND_SUPER + 1) ||
+        gfn_bitmap_init(&r->collapse.busy, r->max_gfn / BACKEND_SUPER + 1))
         return -1;
-    if ((r->be->features.set & BOTH) == BOTH && !(pages = map_stages(r->keeping->stage_fd)))
+    if ((r->be->features.set & BOTH) == BOTH)
+        rc = map_stages(r->keeping->stage_fd, &pages);
+    if (rc && receive_journal_gathers(r->journal))
         return -1;
+    if (rc)
+        log_warning("no memory to gather superpages in: %s; pages are installed one by one", strerror(-rc));
     for (unsigned int i = 0; i < RECEIVE_STAGES; i++) {
         r->stages[i].first = NOWHERE;
         r->stages[i].pages = pages ? pages + i * RECEIVE_STAGE_BYTES : NULL;
@@ -65,6 +79,7 @@ int receive_super_init(struct receiver *r)
 void receive_super_free(struct receiver *r)
 {
     gfn_bitmap_free(&r->super);
+    gfn_bitmap_free(&r->collapse.busy);
     if (r->stages[0].pages)
         munmap(r->stages[0].pages, RECEIVE_STAGES * RECEIVE_STAGE_BYTES);
 }
@@ -73,6 +88,7 @@ static void end_stage(struct receiver *r, struct receive_stage *stage)
 {
     stage->first = NOWHERE;
     stage->n = 0;
+    stage->giving_up = false;
     receive_journal_unstage(r->journal, (unsigned int)(stage - r->stages));
 }
 
@@ -128,34 +144,73 @@ static void give_up_page(struct receiver *r, uint32_t which, uint64_t gfn)
         receive_super_page_done(r, &page);
 }
 
-static void give_up(struct receiver *r, uint32_t which, uint64_t wanted)
+/* Its pages leave it, from gfn on: in steps, since a request in the ring does not wait for 512 pages. */
+static void give_up(struct receiver *r, uint32_t which, uint64_t gfn)
 {
     struct receive_stage *stage = &r->stages[which];
-    uint64_t first = stage->first;
 
-    if (first == NOWHERE || stage->giving_up)
+    if (stage->first == NOWHERE || stage->giving_up)
         return;
     if (!stage->n) {
         end_stage(r, stage);
         return;
     }
     stage->giving_up = true;
-    give_up_page(r, which, wanted);
-    for (uint64_t gfn = first; gfn < first + BACKEND_SUPER; gfn++)
-        give_up_page(r, which, gfn);
+    stage->next = gfn % BACKEND_SUPER;
+    stage->looked = 0;
+    ev_timer_stop(r->run.loop, &r->leaving);
+    ev_timer_set(&r->leaving, 0., 0.);
+    ev_timer_start(r->run.loop, &r->leaving);
+}
+
+/* At most so many pages. True when none is left to leave it. */
+static bool some_leave(struct receiver *r, uint32_t which, unsigned int most)
+{
+    struct receive_stage *stage = &r->stages[which];
+    uint64_t first = stage->first;
+
+    while (stage->giving_up && stage->looked < BACKEND_SUPER) {
+        uint64_t at = (stage->next + stage->looked) % BACKEND_SUPER;
+
+        if (stage->there[at / 64] >> at % 64 & 1 && most-- == 0)
+            return false;
+        stage->looked++;
+        give_up_page(r, which, first + at);
+    }
+    return true;
+}
+
+void receive_super_leaving(struct receiver *r)
+{
+    bool done = true;
+
+    /* One stage a step: what a batch takes. */
+    for (uint32_t i = 0; i < RECEIVE_STAGES && done; i++)
+        done = some_leave(r, i, BACKEND_LOAD_MAX);
+    receive_install(r);
+    if (done)
+        return;
+    ev_timer_set(&r->leaving, 0., 0.);
+    ev_timer_start(r->run.loop, &r->leaving);
 }
 
 void receive_super_touched(struct receiver *r, uint64_t gfn)
 {
-    for (uint32_t i = 0; i < RECEIVE_STAGES; i++)
-        if (r->stages[i].first == region_of(gfn))
-            give_up(r, i, gfn);
+    for (uint32_t i = 0; i < RECEIVE_STAGES; i++) {
+        if (r->stages[i].first != region_of(gfn))
+            continue;
+        give_up(r, i, gfn);
+        give_up_page(r, i, gfn);
+    }
 }
 
 void receive_super_give_up(struct receiver *r)
 {
-    for (uint32_t i = 0; i < RECEIVE_STAGES; i++)
+    for (uint32_t i = 0; i < RECEIVE_STAGES; i++) {
         give_up(r, i, r->stages[i].first);
+        some_leave(r, i, BACKEND_SUPER);
+    }
+    ev_timer_stop(r->run.loop, &r->leaving);
 }
 
 static struct receive_stage *stage_of(struct receiver *r, uint64_t region)
@@ -166,20 +221,42 @@ static struct receive_stage *stage_of(struct receiver *r, uint64_t region)
     return NULL;
 }
 
-/* One that is free, or made so: the push has gone elsewhere from the one that was not used for longest. */
-static struct receive_stage *free_stage(struct receiver *r)
+/* The one that was not used for longest, of those that gather: the push has gone elsewhere from it. */
+static void give_up_oldest(struct receiver *r, const struct receive_stage *but)
 {
-    uint32_t oldest = 0;
+    uint32_t oldest = RECEIVE_STAGES;
 
     for (uint32_t i = 0; i < RECEIVE_STAGES; i++) {
-        if (r->stages[i].first == NOWHERE)
-            return &r->stages[i];
-        if (r->stages[i].used < r->stages[oldest].used)
+        const struct receive_stage *stage = &r->stages[i];
+
+        /* One that is given up comes free by itself. */
+        if (stage == but || stage->first == NOWHERE || stage->giving_up)
+            continue;
+        if (oldest == RECEIVE_STAGES || stage->used < r->stages[oldest].used)
             oldest = i;
     }
-    give_up(r, oldest, r->stages[oldest].first);
-    receive_install(r);
-    return r->stages[oldest].first == NOWHERE ? &r->stages[oldest] : NULL;
+    if (oldest != RECEIVE_STAGES)
+        give_up(r, oldest, r->stages[oldest].first);
+}
+
+/* NULL: all are in use. When the last one is taken another is made free meanwhile: that takes several steps.
+ */
+static struct receive_stage *free_stage(struct receiver *r)
+{
+    struct receive_stage *found = NULL;
+    unsigned int leaving = 0, n = 0;
+
+    for (uint32_t i = 0; i < RECEIVE_STAGES; i++) {
+        /* One that has been gone through is free in a moment, or waits for memory. */
+        leaving += r->stages[i].giving_up && r->stages[i].looked < BACKEND_SUPER;
+        if (r->stages[i].first != NOWHERE)
+            continue;
+        found = &r->stages[i];
+        n++;
+    }
+    if (n <= 1 && !leaving)
+        give_up_oldest(r, found);
+    return found;
 }
 
 static struct receive_stage *begin(struct receiver *r, uint64_t region, uint64_t gfn)
@@ -226,7 +303,7 @@ bool receive_super_take(struct receiver *r, const struct receive_held *page)
     struct receive_stage *stage;
     uint8_t *copy;
 
-    if ((r->be->features.set & BOTH) != BOTH || !r->attached)
+    if ((r->be->features.set & BOTH) != BOTH || !r->stages[0].pages || !r->attached)
         return false;
     stage = stage_of(r, region);
     if (!stage)
@@ -248,52 +325,4 @@ bool receive_super_take(struct receiver *r, const struct receive_held *page)
     if (stage->n == BACKEND_SUPER)
         whole(r, stage);
     return true;
-}
-
-static bool collapse_one(struct receiver *r, uint64_t gfn)
-{
-    int rc = r->be->ops->collapse(r->be, gfn);
-
-    if (rc == 0)
-        r->supers.collapse++;
-    else if (rc != -EEXIST)
-        r->supers.collapse_refused++;
-    /* What holds for the domain holds for the next one, too; -EBUSY is of this one. */
-    return rc == 0 || rc == -EEXIST || rc == -EBUSY;
-}
-
-bool receive_collapse(struct receiver *r)
-{
-    if (r->collapsed || !r->attached || !(r->be->features.set & FEATURE_SUPERPAGES))
-        return false;
-    r->work = WORK_COLLAPSE;
-    ev_idle_start(r->run.loop, &r->idle);
-    return true;
-}
-
-static void collapse_end(struct receiver *r)
-{
-    r->collapsed = true;
-    r->work = WORK_NONE;
-    ev_idle_stop(r->run.loop, &r->idle);
-    log_info("superpages: %llu as they arrived, %llu from single pages, %llu refused",
-             (unsigned long long)r->supers.prep, (unsigned long long)r->supers.collapse,
-             (unsigned long long)r->supers.collapse_refused);
-    receive_leave(r);
-}
-
-void receive_collapse_step(struct receiver *r)
-{
-    while (r->collapse_gfn < r->pages.nr) {
-        uint64_t gfn = r->collapse_gfn;
-
-        r->collapse_gfn += BACKEND_SUPER;
-        if (gfn_bitmap_test(&r->super, gfn / BACKEND_SUPER) ||
-            !pagein_all_here(&r->pages, gfn, BACKEND_SUPER))
-            continue;
-        if (!collapse_one(r, gfn))
-            break;
-        return;
-    }
-    collapse_end(r);
 }

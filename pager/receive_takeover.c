@@ -52,8 +52,7 @@ void receive_save(struct receiver *r)
     f->serve_resent = r->serve_resent;
     f->paging = r->be->features;
     f->supers = r->supers;
-    f->collapse_gfn = r->collapse_gfn;
-    f->collapsed = r->collapsed;
+    f->collapsed = r->collapse.done;
     f->ring_stats = r->ring_stats;
     f->calls = r->be->calls;
     f->counts = r->pages.counts;
@@ -96,8 +95,7 @@ void receive_restore(struct receiver *r)
     r->serve_sent = f->serve_sent;
     r->serve_resent = f->serve_resent;
     r->supers = f->supers;
-    r->collapse_gfn = f->collapse_gfn;
-    r->collapsed = f->collapsed;
+    r->collapse.done = f->collapsed;
     r->ring_stats = f->ring_stats;
 }
 

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 struct fake_domain {
@@ -33,7 +34,8 @@ struct fake_domain {
     unsigned int n_answers; /* answered and not pushed */
     bool waits[FAKE_VCPUS];
     pthread_t threads[FAKE_VCPUS];
-    uint64_t loads, unmarks, reads;
+    uint64_t loads, unmarks, reads, busy;
+    uint64_t collapse_took;
     struct backend_ring_stats stats;
 };
 
@@ -91,6 +93,14 @@ static void kick(int fd)
 
     if (write(fd, &one, sizeof(one)) < 0)
         abort();
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 /* -- the guest's side; all called with the lock held */
@@ -600,6 +610,8 @@ static int be_mark(struct backend *be, uint64_t gfn)
     if (d->type[gfn] != FAKE_RAM || (d->config.refuse_every && gfn % d->config.refuse_every == 0)) {
         rc = -EBUSY;
     } else if (d->config.half_every && gfn % d->config.half_every == 0) {
+        /* Nominated, and then someone has mapped it: evict says -EBUSY. */
+        be->calls.evict++;
         d->type[gfn] = FAKE_PAGING_OUT;
         d->nominated[gfn] = 1;
         rc = -EAGAIN;
@@ -744,7 +756,10 @@ static int collapse(struct fake_domain *d, uint64_t gfn)
         return d->config.collapse_rc;
     if (d->super[gfn / BACKEND_SUPER])
         return -EEXIST;
-    if (!region_is(d, gfn, FAKE_RAM) || (d->config.collapse_busy && gfn == d->config.collapse_busy))
+    if (!region_is(d, gfn, FAKE_RAM))
+        return -EBUSY;
+    if (d->config.collapse_busy && gfn == d->config.collapse_busy &&
+        (!d->config.busy_tries || ++d->busy < d->config.busy_tries + 1))
         return -EBUSY;
     d->super[gfn / BACKEND_SUPER] = 1;
     d->results->supers++;
@@ -755,13 +770,22 @@ static int collapse(struct fake_domain *d, uint64_t gfn)
 static int be_collapse(struct backend *be, uint64_t gfn)
 {
     struct fake_domain *d = of(be);
+    struct fake_results *r = d->results;
+    uint64_t start = now_ns();
     int rc;
 
+    /* No vcpu does anything meanwhile. */
     pthread_mutex_lock(&d->lock);
     be->calls.collapse++;
+    r->collapse_first_ns = r->collapse_first_ns ? r->collapse_first_ns : start;
+    r->collapse_last_ns = start;
+    r->collapse_ns += d->collapse_took;
     if (!d->attached || !(be->features.set & FEATURE_SUPERPAGES))
         violation(d, "collapse without being able to");
     rc = collapse(d, gfn);
+    if (rc != -EEXIST && d->config.collapse_us)
+        usleep(d->config.collapse_us);
+    d->collapse_took = now_ns() - start;
     pthread_mutex_unlock(&d->lock);
     return rc;
 }
@@ -869,6 +893,8 @@ static void *be_map(struct backend *be, const uint64_t *gfns, unsigned int n, in
 
     be->calls.map++;
     for (unsigned int i = 0; i < n; i++) {
+        if (marked(d, gfns[i]))
+            violation(d, "a map of an absent page: the pager waits for itself");
         err[i] = d->type[gfns[i]] == FAKE_RAM ? 0 : -EINVAL;
         memcpy(map + (size_t)i * FAKE_PAGE, page_of(d, gfns[i]), FAKE_PAGE);
     }
@@ -1027,6 +1053,20 @@ void fake_toolstack_unpause(void)
     pthread_mutex_unlock(&d->lock);
     /* Or the test has changed something else: results->suspended. */
     kick(d->life_fd);
+}
+
+void fake_foreign(uint64_t gfn)
+{
+    struct fake_domain *d = the_domain;
+
+    pthread_mutex_lock(&d->lock);
+    foreign(d, gfn);
+    pthread_mutex_unlock(&d->lock);
+}
+
+void fake_out_of_memory(bool out)
+{
+    the_domain->config.nomem_every = out;
 }
 
 void fake_check_all(void)

@@ -42,13 +42,15 @@ struct fake_results {
     uint64_t blocked_vcpus;
     uint64_t first_wrong_gfn;
     uint64_t populated, claim, claimed, forgotten;
-    uint64_t our_pauses;               /* left when the domain was closed */
-    volatile bool suspended;           /* set by the test */
-    int ready;                         /* the domain was opened */
-    uint64_t taken_over;               /* times another pager took the ring */
-    uint64_t asked_anew;               /* pages whose foreign requests were put again for it */
-    uint64_t ranges;                   /* requests for more than one gfn */
-    uint64_t supers, collapsed;        /* superpages there are, and those of them by collapse */
+    uint64_t our_pauses;                          /* left when the domain was closed */
+    volatile bool suspended;                      /* set by the test */
+    int ready;                                    /* the domain was opened */
+    uint64_t taken_over;                          /* times another pager took the ring */
+    uint64_t asked_anew;                          /* pages whose foreign requests were put again for it */
+    uint64_t ranges;                              /* requests for more than one gfn */
+    uint64_t supers, collapsed;                   /* superpages there are, and those of them by collapse */
+    uint64_t collapse_first_ns, collapse_last_ns; /* when the first and the last of them began */
+    uint64_t collapse_ns;                         /* what all but the last have taken */
     uint64_t most_in_a_call, notified; /* pages installed by one call; push() with something to push */
     struct fake_crash crash;
 };
@@ -77,7 +79,9 @@ struct fake_config {
     unsigned int drop_percent, replace_percent, foreign_percent;
     unsigned int features;    /* FEATURE_*: what this Xen has */
     unsigned int fault_every; /* every n-th page of a load_batch() cannot be read once; 0: none */
-    uint64_t collapse_busy;   /* this region cannot be collapsed; 0: all can */
+    uint64_t collapse_busy;   /* this region cannot be collapsed; 0: all can, */
+    unsigned int busy_tries;  /* so often; 0: ever */
+    unsigned int collapse_us; /* how long the guest stands for one */
     int collapse_rc;          /* no region can */
     bool map_then_touch;      /* dom0 maps page 0 before anything else; then vcpu 0 touches page 255 */
     bool auto_unpause;        /* take back the toolstack's pause when the pager has taken back its own */
@@ -115,6 +119,10 @@ void fake_crash_pager(struct fake_crash *crash);
 /* Of the domain that is open in this process: what tests do to it from outside. */
 void fake_destroy(void);
 void fake_toolstack_unpause(void);
+/* dom0 maps gfn. */
+void fake_foreign(uint64_t gfn);
+/* No page can be installed. */
+void fake_out_of_memory(bool out);
 
 /* After the session: compare every page with what it should hold. Counts into results. */
 void fake_check_all(void);
