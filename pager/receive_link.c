@@ -306,6 +306,9 @@ static void on_page(struct receiver *r, const struct pool_descriptor *d)
 {
     if (d->slot >= r->pool->slots || r->journal->slots[d->slot].state != SLOT_FEEDER)
         return violation(r, "a page in a slot that is not the feeder's");
+    /* Someone who compares maps the page; while it is absent that waits for us. */
+    if (d->value[2] & PAGE_COMPARE && (!r->verifying || r->verified))
+        return violation(r, "a page to compare out of turn");
     if (!r->went || (!r->peer_active && r->run.state != SESSION_DRAIN && r->run.state != SESSION_PAUSED))
         return violation(r, "a page out of turn");
     receive_journal_take(r->journal, d);

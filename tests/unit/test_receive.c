@@ -1,6 +1,6 @@
 /*
  * The pager's steps one at a time, in this process, with a feeder that the test plays: what is done before
- * what.
+ * what, and what a feeder that lies comes to.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -240,6 +240,41 @@ static void one_that_waits_for_memory_does_not_keep_the_others(void **state)
     assert_int_equal(b->results.violations, 0);
 }
 
+/* dom0 that maps an absent page waits for the pager: which would be itself. */
+static void a_feeder_that_has_absent_pages_compared_is_not_believed(void **state)
+{
+    struct bench *b = *state;
+    struct receiver *r = &b->r;
+
+    report(b, 7, 1234, PAGE_COMPARE);
+    receive_reports(r, true);
+    assert_int_equal(r->be->calls.map, 0);
+    assert_int_equal(r->full.compared, 0);
+    assert_int_equal(r->run.state, SESSION_PAUSED);
+    assert_false(r->feeder_alive);
+    assert_int_equal(b->results.violations, 0);
+}
+
+static void slots_and_gfns_of_a_feeder_that_lies(void **state)
+{
+    struct bench *b = *state;
+    struct receiver *r = &b->r;
+    struct pool_descriptor d = {.type = REPORT_PAGE, .slot = SLOTS};
+    static const uint64_t gfns[] = {GFNS - 1, GFNS, UINT64_MAX, UINT64_MAX - 511, UINT64_C(1) << 40};
+
+    for (uint32_t i = 0; i < sizeof(gfns) / sizeof(gfns[0]); i++)
+        assert_true(pool_ring_put(
+            &b->feeder, &(struct pool_descriptor){.type = REPORT_PAGE, .slot = i, .value = {gfns[i]}}));
+    receive_reports(r, true);
+    assert_int_equal(r->stray_pages, sizeof(gfns) / sizeof(gfns[0]));
+    assert_int_equal(b->results.loads, 0);
+    assert_int_equal(r->run.state, SESSION_ACTIVE);
+    assert_true(pool_ring_put(&b->feeder, &d));
+    receive_reports(r, true);
+    assert_int_equal(r->run.state, SESSION_PAUSED);
+    assert_int_equal(b->results.violations, 0);
+}
+
 /* Memory for files, which the stages are in, can be less than there is otherwise: a limit stands for it. */
 static void without_memory_to_gather_in_pages_come_one_by_one(void **state)
 {
@@ -276,6 +311,8 @@ int main(int argc, char **argv)
         STEP(a_touch_installs_one_page_and_the_others_follow_in_steps),
         STEP(the_oldest_stage_that_still_gathers_makes_room),
         STEP(one_that_waits_for_memory_does_not_keep_the_others),
+        STEP(a_feeder_that_has_absent_pages_compared_is_not_believed),
+        STEP(slots_and_gfns_of_a_feeder_that_lies),
         STEP(without_memory_to_gather_in_pages_come_one_by_one),
     };
 
