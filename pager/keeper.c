@@ -287,9 +287,7 @@ static int keep(struct keeper *k)
                 log_error("cannot start another pager: %s", strerror(-rc));
         } while (rc && ++k->deaths <= DEATHS_MAX);
     }
-    if (rc)
-        return EXIT_FAILED;
-    if (atomic_load(&k->keeping.journal->ended) && WIFEXITED(k->pager_status))
+    if (rc == 0 && atomic_load(&k->keeping.journal->ended) && WIFEXITED(k->pager_status))
         return WEXITSTATUS(k->pager_status);
     return guest_may_run(k) ? EXIT_MISSING : EXIT_FAILED;
 }

@@ -288,6 +288,22 @@ static int pages_and_ring(struct receiver *r, const struct receive_facts *f)
     return 0;
 }
 
+/* There is no domain to ask: what the last pager knew. */
+static void count_gone(struct receiver *r, const struct receive_facts *f)
+{
+    const struct receive_journal *j = r->journal;
+    struct pagein_counts *c = &r->pages.counts;
+    uint64_t settled;
+
+    *c = f->counts;
+    c->installed = j->installed;
+    c->dropped = j->dropped;
+    c->replaced = j->replaced;
+    settled = c->installed + c->dropped + c->replaced;
+    r->pages.absent = c->set > settled ? c->set - settled : 0;
+    r->pages.stalls = f->stalls;
+}
+
 int receive_take_over(struct receiver *r)
 {
     const struct receive_facts *f = receive_journal_facts(r->journal);
@@ -304,6 +320,8 @@ int receive_take_over(struct receiver *r)
         rc = pages_and_ring(r, f);
         if (rc)
             return rc;
+    } else {
+        count_gone(r, f);
     }
     if (session_run_start_on(&r->run, r->be, r->keeping->status_fd, true))
         return EXIT_FAILED;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -507,6 +508,7 @@ static void feeder_and_pager_killed_the_guest_waits(void **state)
 static void the_domain_is_destroyed_while_there_is_no_pager(void **state)
 {
     struct fixture *f = *state;
+    json_t *report;
     pid_t pager;
 
     f->receive.push_on_fault = true;
@@ -520,6 +522,28 @@ static void the_domain_is_destroyed_while_there_is_no_pager(void **state)
     usleep(50000); /* it is not told */
     kill(pager, SIGKILL);
     end(f, EXIT_GONE, EXIT_GONE, "destroyed", 0);
+    /* What the last one knew is known: whether the guest ever ran is told to the source. */
+    report = fixture_last(f, "receive");
+    assert_int_equal(figure(report, "pages", "set"), 1299);
+    assert_int_equal(figure(report, "pages", "outstanding"), 1299);
+    json_decref(report);
+}
+
+/* Not for want of trying: descriptors, here. */
+static void a_keeper_that_cannot_start_another_says_what_the_guest_is_left_with(void **state)
+{
+    struct fixture *f = *state;
+    const struct rlimit none = {3, 3};
+
+    f->receive.push_on_fault = true;
+    f->destination.auto_unpause = false;
+    fixture_start_serve(f);
+    fixture_start_receive(f);
+    json_decref(fixture_await(f, "receive", "active"));
+    assert_int_equal(prlimit(f->receive_pid, RLIMIT_NOFILE, &none, NULL), 0);
+    kill_pager(f);
+    end(f, EXIT_MISSING, EXIT_MISSING, "no descriptors", 0);
+    assert_true(log_has(f, "cannot start another pager: Too many open files"));
 }
 
 static void be_daemon(struct fixture *f, int out)
@@ -595,6 +619,7 @@ int main(int argc, char **argv)
         KILLED(what_kills_every_pager_is_given_up),
         KILLED(feeder_and_pager_killed_the_guest_waits),
         KILLED(the_domain_is_destroyed_while_there_is_no_pager),
+        KILLED(a_keeper_that_cannot_start_another_says_what_the_guest_is_left_with),
     };
 
     if (argc > 1)
