@@ -10,6 +10,7 @@
 #define POPULATE_MOST 64u /* pages that are there only to be evicted, at a time */
 
 _Static_assert(SINGLE_MOST <= BACKEND_SCAN_MAX, "one scan");
+_Static_assert(SINGLE_MOST % 64 == 0 && BATCH_MOST % 64 == 0, "whole words of bits");
 _Static_assert(POPULATE_MOST <= BACKEND_BATCH_MAX, "one populate");
 
 uint32_t backend_mark_most(const struct backend *be)

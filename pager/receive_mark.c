@@ -245,7 +245,9 @@ static void take_refused(struct receiver *r, uint64_t first, uint32_t nr)
         if (r->mark_half[i / 64] & bit)
             half_marked(r, first + i);
         if (r->run.session)
-            receive_give_up(r, EXIT_FAILED, "Xen does not let go of gfn 0x%llx, which is outstanding",
+            receive_give_up(r, EXIT_FAILED,
+                            "Xen does not let go of gfn 0x%llx, which is outstanding: someone has it mapped, "
+                            "or the domain would have more pages than its maxmem allows",
                             (unsigned long long)(first + i));
     }
 }
@@ -278,8 +280,11 @@ static void mark_step(struct receiver *r)
     take_marked(r, first, nr);
     if (rc) {
         receive_domain_event(r);
-        receive_give_up(r, EXIT_FAILED, "pages from gfn 0x%llx on cannot be made absent: %s",
-                        (unsigned long long)first, strerror(-rc));
+        receive_give_up(r, EXIT_FAILED, "pages from gfn 0x%llx on cannot be made absent: %s%s",
+                        (unsigned long long)first, strerror(-rc),
+                        rc == -ENOMEM ? " (of this host, or the domain would have more pages than its maxmem "
+                                        "allows)"
+                                      : "");
         return;
     }
     take_refused(r, first, nr);

@@ -159,7 +159,9 @@ static void a_page_that_xen_refuses(void **state)
     struct move *m = *state;
 
     m->f.destination.refuse_every = 321;
-    receive_fails(m, 0, UINT64_MAX, "intact", "does not let go of gfn 0x141");
+    receive_fails(m, 0, UINT64_MAX, "intact",
+                  "does not let go of gfn 0x141, which is outstanding: someone has it mapped, or the domain "
+                  "would have more pages than its maxmem allows");
 }
 
 static void a_page_that_stays_nominated(void **state)
@@ -177,7 +179,10 @@ static void no_memory_to_populate(void **state)
 
     m->f.receive.features = 0;
     m->f.destination.populate_most = 1000;
-    receive_fails(m, UINT64_MAX, UINT64_MAX, "intact", "cannot be made absent");
+    receive_fails(
+        m, UINT64_MAX, UINT64_MAX, "intact",
+        "cannot be made absent: Cannot allocate memory (of this host, or the domain would have more "
+        "pages than its maxmem");
     assert_true(m->f.results[1].populated <= 1000);
 }
 
