@@ -98,6 +98,51 @@ static void xl_dies_while_there_is_no_pager(void **state)
     assert_true(file_has(m, "xl.log", "unpause 8"));
 }
 
+/* The guest runs, and is destroyed while there is no pager: the next one finds no domain to ask. */
+static void destroyed_while_there_is_no_pager(struct move *m)
+{
+    pid_t pager = m->f.results[1].crash.pager;
+
+    unpause(m);
+    for (int i = 0; i < 3000 && m->f.results[1].touches < 100; i++)
+        usleep(10000);
+    kill(pager, SIGSTOP);
+    kill(m->f.domain_pid, SIGUSR1);
+    usleep(50000); /* it is not told */
+    kill(pager, SIGKILL);
+}
+
+static void that_a_guest_ran_is_not_forgotten(void **state)
+{
+    struct move *m = *state;
+
+    m->f.receive.push_on_fault = true;
+    m->f.destination.load_us = 2000;
+    ready(m);
+    commit(m, "serve");
+    commit(m, "receive");
+    destroyed_while_there_is_no_pager(m);
+    ends(&m->f.receive_pid, EXIT_GONE);
+    ends(&m->f.serve_pid, EXIT_GONE);
+    last_reason(m, "serve", "ended at the destination; domain 7 here is destroyed");
+}
+
+/* Someone has let it run before its time. */
+static void nor_is_it_handed_back(void **state)
+{
+    struct move *m = *state;
+
+    m->f.receive.push_on_fault = true;
+    m->f.destination.load_us = 2000;
+    m->f.serve.watch_pid = 0;
+    ready(m);
+    commit(m, "serve");
+    destroyed_while_there_is_no_pager(m);
+    ends(&m->f.receive_pid, EXIT_FAILED);
+    ends(&m->f.serve_pid, EXIT_FAILED);
+    last_reason(m, "serve", "has not said that its copy is destroyed");
+}
+
 /* Whoever connects wakes it: killed at each of the steps up to its answer. */
 static void while_it_is_told_to_commit(void **state)
 {
@@ -187,6 +232,8 @@ int main(int argc, char **argv)
         MOVE(when_every_page_is_here_and_nobody_has_committed),
         MOVE(the_source_keeps_a_guest_that_is_given_up),
         MOVE(xl_dies_while_there_is_no_pager),
+        MOVE(that_a_guest_ran_is_not_forgotten),
+        MOVE(nor_is_it_handed_back),
         MOVE(while_it_is_told_to_commit),
         MOVE(amid_commit_and_whatever_follows),
     };
