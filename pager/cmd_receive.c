@@ -36,8 +36,9 @@ static const char help[] =
     "when every page is there and serve has acknowledged it.\n\n"
     "  --connect H:PORT   where xenpaging-pc serve listens; unix:PATH: where join does\n"
     "  --evict all        which pages to make absent: all that Xen lets go (default)\n"
-    "  --push WHEN        start of the background push: at-once (default), or on-fault: with the first "
-    "page asked for\n"
+    "  --push WHEN        start of the background push: at-once, on-commit (default with --session), or "
+    "on-fault: with\n"
+    "                     the first page asked for\n"
     "  --verify           check a hash of each page before it is installed\n"
     "  --verify=full      bring everything while the guest is paused, then compare every page of both hosts\n"
     "  --pool-pages N     pages that may be on their way at a time (16 to 65536, default 256)\n"
@@ -110,9 +111,11 @@ static int take(struct receive_options *receive, const struct session_options *s
         return 0;
     case OPT_PUSH:
         receive->push_on_fault = strcmp(argument, "on-fault") == 0;
-        if (receive->push_on_fault || strcmp(argument, "at-once") == 0)
+        receive->push_on_commit = strcmp(argument, "on-commit") == 0;
+        if (receive->push_on_fault || receive->push_on_commit || strcmp(argument, "at-once") == 0)
             return 0;
-        return session_options_usage(session, "--push knows 'at-once' and 'on-fault', not '%s'", argument);
+        return session_options_usage(session, "--push knows 'at-once', 'on-commit' and 'on-fault', not '%s'",
+                                     argument);
     case OPT_POOL_PAGES:
         if (number(argument, POOL_PAGES_LEAST, POOL_SLOTS_MAX, &receive->slots))
             return session_options_usage(session, "--pool-pages takes %u to %u, not '%s'", POOL_PAGES_LEAST,
@@ -164,6 +167,7 @@ int cmd_receive(int argc, char **argv)
                                           {0}};
     struct receive_options receive = {.open = backend_xen_open,
                                       .xl = "xl",
+                                      .push_on_commit = true,
                                       .slots = POOL_PAGES_DEFAULT,
                                       .features = FEATURES_ALL,
                                       .range_foreign = BACKEND_RANGE_MAX,
@@ -196,6 +200,8 @@ int cmd_receive(int argc, char **argv)
     receive.name = session.name;
     receive.run_dir = session.run_dir;
     receive.session = session.session;
+    /* By hand there is no commit. */
+    receive.push_on_commit &= receive.session != NULL;
     receive.set_fd = session.set_fd;
     receive.watch_pid = session.watch_pid;
     receive.detach = session.detach;

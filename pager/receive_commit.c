@@ -85,6 +85,8 @@ static const char *commit(struct receiver *r)
     r->run.committed = true;
     receive_save(r);
     log_info("committed: the guest runs here from now on");
+    if (r->run.state == SESSION_ACTIVE && receive_push_now(r))
+        receive_go(r);
     if (r->left)
         receive_whole(r);
     else if (r->run.state == SESSION_DRAIN)

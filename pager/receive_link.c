@@ -134,6 +134,13 @@ void receive_free_slot(struct receiver *r, uint32_t slot)
         log_error("no room to give slot %u back to the feeder", slot);
 }
 
+bool receive_push_now(const struct receiver *r)
+{
+    const struct receive_options *o = r->options;
+
+    return !o->push_on_fault && (!o->push_on_commit || r->run.committed);
+}
+
 void receive_go(struct receiver *r)
 {
     if (r->went)
@@ -296,7 +303,7 @@ static void on_set(struct receiver *r, const struct pool_descriptor *d)
     }
     depend(r);
     session_run_enter(&r->run, SESSION_ACTIVE, NULL);
-    if (!r->options->push_on_fault || r->options->verify == VERIFY_FULL)
+    if (receive_push_now(r) || r->options->verify == VERIFY_FULL)
         receive_go(r);
     ask_early(r);
     receive_check_complete(r);

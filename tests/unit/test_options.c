@@ -140,7 +140,9 @@ static void rot_07_every_long_option_of_receive_sets_its_own_field(void **state)
     assert_int_equal(RECEIVE("--push", "on-fault"), EXIT_DONE);
     assert_true(received.push_on_fault);
     assert_int_equal(RECEIVE("--push", "at-once"), EXIT_DONE);
-    assert_false(received.push_on_fault);
+    assert_false(received.push_on_fault || received.push_on_commit);
+    assert_int_equal(RECEIVE("--push", "on-commit"), EXIT_DONE);
+    assert_false(received.push_on_commit); /* there is none */
     assert_int_equal(RECEIVE("--verify"), EXIT_DONE);
     assert_int_equal(received.verify, VERIFY_HASH);
     assert_int_equal(RECEIVE("--verify=full"), EXIT_DONE);
@@ -195,6 +197,7 @@ static void what_comes_with_xl(void **state)
     (void)state;
     snprintf(fd, sizeof(fd), "%d", set);
     assert_int_equal(RECEIVE("--session", ID, "--set-fd", fd, "--watch-pid", "4711"), EXIT_DONE);
+    assert_true(received.push_on_commit && !received.push_on_fault);
     assert_string_equal(received.session, ID);
     assert_int_equal(received.set_fd, set);
     assert_int_equal(received.watch_pid, 4711);

@@ -54,6 +54,25 @@ static void the_whole_way(void **state)
     whole_way(*state);
 }
 
+static void pushes_when_it_is_committed(void **state)
+{
+    struct move *m = *state;
+
+    m->f.receive.push_on_commit = true;
+    ready(m);
+    commit(m, "serve");
+    for (int i = 0; i < 50; i++) {
+        json_t *report = fixture_status(&m->f, "receive");
+
+        assert_int_equal(figure(report, "pages", "installed"), 0);
+        json_decref(report);
+    }
+    commit(m, "receive");
+    unpause(m);
+    ends(&m->f.receive_pid, EXIT_DONE);
+    ends(&m->f.serve_pid, EXIT_DONE);
+}
+
 static void the_whole_way_on_a_stock_xen(void **state)
 {
     struct move *m = *state;
@@ -259,6 +278,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         MOVE(the_whole_way),
         MOVE(the_whole_way_on_a_stock_xen),
+        MOVE(pushes_when_it_is_committed),
         MOVE(all_is_there_before_commit),
         MOVE(all_is_there_and_then_given_up),
         MOVE(receive_comes_before_the_guest_is_suspended),
