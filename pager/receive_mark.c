@@ -218,37 +218,43 @@ static uint32_t take_bits(struct receiver *r, uint64_t *first)
     return nr && *first + nr > r->max_gfn + 1 ? (uint32_t)(r->max_gfn + 1 - *first) : nr;
 }
 
-/* gfns first + i, i below nr, that were to be absent: are they? */
-static bool was_wanted(const struct receiver *r, uint64_t first, uint32_t i)
+static uint32_t take_lowest(uint64_t *bits)
 {
-    return wanted(r, first + i - i % 64) >> i % 64 & 1;
+    uint32_t lowest = (uint32_t)__builtin_ctzll(*bits);
+
+    *bits &= *bits - 1;
+    return lowest;
 }
 
+/* Of gfns first on, nr of them, those that were to be absent and are. */
 static void take_marked(struct receiver *r, uint64_t first, uint32_t nr)
 {
-    for (uint32_t i = 0; i < nr; i++) {
-        if (!was_wanted(r, first, i) || r->mark_bits[i / 64] >> i % 64 & 1)
-            continue;
-        pagein_mark(&r->pages, first + i);
-        gfn_bitmap_set(&r->populated, first + i); /* it will be */
+    for (uint32_t i = 0; i < nr; i += 64) {
+        uint64_t absent = wanted(r, first + i) & ~r->mark_bits[i / 64];
+
+        gfn_bitmap_add(&r->populated, first + i, absent); /* they will be */
+        while (absent)
+            pagein_mark(&r->pages, first + i + take_lowest(&absent));
     }
 }
 
 static void take_refused(struct receiver *r, uint64_t first, uint32_t nr)
 {
-    for (uint32_t i = 0; i < nr && r->work == WORK_MARK; i++) {
-        uint64_t bit = UINT64_C(1) << i % 64;
+    for (uint32_t i = 0; i < nr; i += 64) {
+        uint64_t refused = wanted(r, first + i) & r->mark_bits[i / 64];
 
-        if (!was_wanted(r, first, i) || !(r->mark_bits[i / 64] & bit))
-            continue;
-        r->refused++;
-        if (r->mark_half[i / 64] & bit)
-            half_marked(r, first + i);
-        if (r->run.session)
-            receive_give_up(r, EXIT_FAILED,
-                            "Xen does not let go of gfn 0x%llx, which is outstanding: someone has it mapped, "
-                            "or the domain would have more pages than its maxmem allows",
-                            (unsigned long long)(first + i));
+        while (refused && r->work == WORK_MARK) {
+            uint32_t k = take_lowest(&refused);
+
+            r->refused++;
+            if (r->mark_half[i / 64] >> k & 1)
+                half_marked(r, first + i + k);
+            if (r->run.session)
+                receive_give_up(r, EXIT_FAILED,
+                                "Xen does not let go of gfn 0x%llx, which is outstanding: someone has it "
+                                "mapped, or the domain would have more pages than its maxmem allows",
+                                (unsigned long long)(first + i + k));
+        }
     }
 }
 
@@ -307,7 +313,7 @@ static void send_step(struct receiver *r)
     while (pool_ring_space(&r->pool->orders) > 1) {
         uint64_t first = r->work_gfn, end;
 
-        while (first < r->pages.nr && !in_set(r, first))
+        while ((first = gfn_bitmap_next(&r->populated, first)) < r->pages.nr && !in_set(r, first))
             first++;
         if (first >= r->pages.nr) {
             order.type = ORDER_SET_END;

@@ -203,24 +203,27 @@ static void count(struct receiver *r, const struct receive_facts *f, uint64_t ho
     receive_journal_count(r->journal, c);
 }
 
-static void ask_anew(struct receiver *r)
+static void ask_anew(struct receiver *r, const uint64_t *set)
 {
+    struct gfn_bitmap map = {.words = (uint64_t *)(uintptr_t)set, .nr = r->pages.nr};
     static uint64_t bits[ASK_ANEW_GFNS / 64];
+    uint64_t first, gfn = 0;
 
-    for (uint64_t first = 0; first < r->pages.nr; first += ASK_ANEW_GFNS) {
-        uint64_t left = r->pages.nr - first;
-        uint32_t n = left < ASK_ANEW_GFNS ? (uint32_t)left : ASK_ANEW_GFNS;
+    while ((first = gfn_bitmap_next(&map, gfn)) < map.nr) {
         bool any = false;
+        uint64_t end;
         int rc;
 
+        first -= first % 64;
+        end = map.nr - first < ASK_ANEW_GFNS ? map.nr : first + ASK_ANEW_GFNS;
         memset(bits, 0, sizeof(bits));
-        for (uint32_t i = 0; i < n; i++) {
-            if (pagein_state(&r->pages, first + i) == PAGE_ABSENT) {
-                bits[i / 64] |= UINT64_C(1) << (i % 64);
+        for (gfn = first; (gfn = gfn_bitmap_next(&map, gfn)) < end; gfn++) {
+            if (pagein_state(&r->pages, gfn) == PAGE_ABSENT) {
+                bits[(gfn - first) / 64] |= UINT64_C(1) << gfn % 64;
                 any = true;
             }
         }
-        rc = any ? r->be->ops->ask_anew(r->be, first, n, bits) : 0;
+        rc = any ? r->be->ops->ask_anew(r->be, first, (uint32_t)(end - first), bits) : 0;
         /* They come all the same, in the background: only later. */
         if (rc)
             log_warning("pages from gfn 0x%llx on that someone maps are not asked for again: %s",
@@ -282,7 +285,7 @@ static int pages_and_ring(struct receiver *r, const struct receive_facts *f)
     }
     r->attached = rc == 0;
     if (r->attached) {
-        ask_anew(r);
+        ask_anew(r, set);
         repair_half(r);
     }
     return 0;
@@ -351,7 +354,7 @@ static void go_on(struct receiver *r)
     switch (r->run.state) {
     case SESSION_ACTIVE:
         /* Said by the last one, unless it came to nothing. */
-        if (!r->options->push_on_fault || r->pages.counts.guest_has_faulted)
+        if (receive_push_now(r) || r->pages.counts.guest_has_faulted)
             receive_go(r);
         receive_check_complete(r);
         break;
