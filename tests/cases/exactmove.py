@@ -24,7 +24,7 @@ PREPARE = """#!/bin/bash
 set -e
 mkdir -p /lab/guests /etc/xen/scripts
 cp guest.cpio /lab/guests/
-cp via answer foreign-map /usr/bin/
+cp via answer foreign-map superpages /usr/bin/
 cp xenpaging-pc /usr/sbin/
 cp postcopy /etc/xen/scripts/
 cat >/lab/guests/g.cfg <<C
@@ -52,6 +52,7 @@ for i in $(seq 100); do ss -ltn | grep -q :7003 && break; usleep 50000; done
 echo x $EPOCHREALTIME | lab-agent stamp | sed 's/^/clock before /'
 xl debug-keys t
 echo x $EPOCHREALTIME | lab-agent stamp | sed 's/^/clock after /'
+%(before)s
 # what an undisturbed guest does: long enough to outweigh what has just run
 usleep 5000000
 {
@@ -72,6 +73,7 @@ if ! tail -n 1 /tmp/xl.log | grep -q 'exit status 0'; then
     for vcpu in 0 1; do /usr/lib/xen-4.17/bin/xenctx -C $(xl domid g) $vcpu; done 2>&1 | sed 's/^/xenctx /'
     xl list
     logs
+    sed 's/^/log /' /var/log/xen/postcopy-receive-g.log
     exit 1
 fi
 tty=$(xenstore-read /local/domain/$(xl domid g)/console/tty)
@@ -86,6 +88,7 @@ guest stats
 # no tick of its may cut a line in two
 xl pause g
 cat /tmp/sweep /tmp/stats
+xenpaging-pc status --role receive --wait ended --timeout 300 >/dev/null 2>&1
 xenpaging-pc status --json --role receive 2>/dev/null | sed 's/^/receive /'
 logs
 xl list
@@ -124,9 +127,11 @@ def cured_qemu(folder):
 class Exact:
     """The snapshot that moves start from: a host on which guest g works."""
 
-    def __init__(self, name, mib=MIB, rate=20000):
+    def __init__(self, name, mib=MIB, rate=20000, witness_mib=None, host=(), pager="build/pager/xenpaging-pc"):
+        """host: options of `lab up`."""
         self.name = f"{name}-{os.getpid()}"
-        self.mib, self.rate = mib, rate
+        self.mib, self.rate, self.witness_mib = mib, rate, witness_mib or mib // 2
+        self.host, self.pager = list(host), pager
         self.work = tempfile.mkdtemp(prefix=name + ".")
         self.logs = os.path.join(TOP, "build/exact-logs", name)
 
@@ -145,14 +150,14 @@ class Exact:
         os.mkdir(job)
         cured_qemu(self.work)
         subprocess.run([os.path.join(TOP, "tests/witness/make-payload"), payload, "--commands", "--mib",
-                        str(self.mib // 2), "--threads", "2", "--rate", str(self.rate)], check=True)
+                        str(self.witness_mib), "--threads", "2", "--rate", str(self.rate)], check=True)
         subprocess.run(["make", "-s", "-C", os.path.join(TOP, "tests/bench"), "OUT=../../build/bench"], check=True)
         subprocess.run([LAB, "guest-image", os.path.join(job, "guest.cpio"), "--payload", payload], check=True)
-        for source in ("tests/cases/transport/via", "tests/cases/transport/answer", "build/pager/xenpaging-pc",
-                       "pager/hooks/postcopy", "build/bench/foreign-map"):
+        for source in ("tests/cases/transport/via", "tests/cases/transport/answer", self.pager,
+                       "pager/hooks/postcopy", "build/bench/foreign-map", "build/bench/superpages"):
             shutil.copy(os.path.join(TOP, source), job)
         script(os.path.join(job, "run"), PREPARE % self.mib)
-        subprocess.run([LAB, "exact-prepare", self.name, job, "--timeout", "900"], check=True)
+        subprocess.run([LAB, "exact-prepare", self.name, job, "--timeout", "900", *self.host], check=True)
 
     def __exit__(self, *_):
         shutil.rmtree(self.work)
@@ -160,15 +165,16 @@ class Exact:
         if os.path.exists(pointer):
             os.remove(pointer)
 
-    def start(self, name, options="", receive=RECEIVE, weight=512, meanwhile="", after="",
+    def start(self, name, options="", receive=RECEIVE, weight=512, link=LINK, before="", meanwhile="", after="",
               until="", whole=True):
-        """Starts a move in the background; its name is unique. meanwhile, after: lines of shell. until: so many
+        """Starts a move in the background; its name is unique. before, meanwhile, after: lines of shell. until: so many
         seconds after the guest's first word on its new host the job ends, whether the move has or not. whole: without
         it meanwhile ends the job."""
         job = os.path.join(self.work, name)
         os.mkdir(job)
         script(os.path.join(job, "run"), MOVE % {
-            "options": options, "receive": receive, "weight": weight, "link": LINK, "meanwhile": meanwhile, "after": after,
+            "options": options, "receive": receive, "weight": weight, "link": link, "before": before,
+            "meanwhile": meanwhile, "after": after,
             "until": UNTIL % {"seconds": until, "after": after} if until else ""})
         os.makedirs(self.logs, exist_ok=True)
         log = os.path.join(self.logs, name + ".log")
