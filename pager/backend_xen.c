@@ -8,6 +8,7 @@
 
 #include <xenstore.h>
 
+#include "fault_point.h"
 #include "log.h"
 #include "xen_domain.h"
 #include "xen_paging_ops.h"
@@ -328,6 +329,7 @@ static int be_attach_again(struct backend *be, char *why, size_t why_size)
     rc = xen_ring_attach_frames(&x->ring, x->xch, x->fmem, x->xce, &x->ops, &how, &step) ? -errno : 0;
     if (rc)
         snprintf(why, why_size, "%s failed: %s", xen_ring_step_text(step), strerror(-rc));
+    fault_point("attached again");
     return rc;
 }
 
@@ -405,7 +407,9 @@ static unsigned int be_load_batch(struct backend *be, struct backend_page *pages
                                              .order = pages[i].order,
                                              .rc = -EAGAIN};
     be->calls.load_batch++;
+    fault_point("about to install");
     done = paging_ops_prep(ops, n);
+    fault_point("installed");
     for (int i = 0; i < done; i++)
         pages[i].rc = ops->preps[i].rc;
     if (done > 0)
@@ -474,6 +478,7 @@ static bool be_next_entry(struct backend *be, struct ring_entry *entry)
 
     if (!xen_ring_next(&xen_of(be)->ring, &req))
         return false;
+    fault_point("took a request");
     *entry = (struct ring_entry){
         .gfn = req.gfn, .vcpu_id = req.vcpu_id, .p2mt = req.p2mt, .backend = req.paging_flags, .nr = 1};
     if (req.nr > 1)
@@ -505,12 +510,21 @@ static void be_respond(struct backend *be, const struct ring_entry *entry)
         req.flags |= VM_EVENT_FLAG_VCPU_PAUSED;
     if (entry->kind & ENTRY_FOREIGN)
         req.flags |= VM_EVENT_FLAG_FOREIGN;
+    fault_point("about to answer");
     xen_ring_respond(&xen_of(be)->ring, &req);
 }
 
 static int be_push(struct backend *be)
 {
-    return last_error(xen_ring_push(&xen_of(be)->ring));
+    bool answers = xen_of(be)->ring.unpushed != 0;
+    int rc;
+
+    if (answers)
+        fault_point("about to tell Xen");
+    rc = last_error(xen_ring_push(&xen_of(be)->ring));
+    if (answers)
+        fault_point("told Xen");
+    return rc;
 }
 
 static int be_life_fd(struct backend *be)

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "exit_status.h"
+#include "fault_point.h"
 #include "feeder.h"
 #include "log.h"
 #include "wire/bytes.h"
@@ -386,6 +387,7 @@ int receive_pager(const struct receive_options *options, const struct keeping *k
     struct receiver *r = calloc(1, sizeof(*r));
     int rc;
 
+    fault_point("a pager starts");
     if (!r) {
         log_error("out of memory");
         return EXIT_FAILED;
