@@ -23,7 +23,7 @@ def check(condition, message):
 
 
 class Lab:
-    def __init__(self, hosts=2, xen="release", dom0_weight=512, single=(), **options):
+    def __init__(self, hosts=2, xen=os.environ.get("LAB_XEN", "release"), dom0_weight=512, single=(), **options):
         """single: what is different for one host (b:xen=stock), as `lab up --host` takes it."""
         self.up_args = ["--hosts", str(hosts), "--xen", xen]
         for word in single:

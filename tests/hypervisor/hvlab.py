@@ -258,8 +258,8 @@ def all_go_on(console, what, timeout=60):
     check(not any("WRONG" in line for line in console.seen), f"{what}: all threads go on, no wrong word")
 
 
-def main(test, default_xen="release"):
-    """Runs test(bench) once; --xen DIR|release|debug picks the hypervisor (default: what the test is about)."""
+def main(test, default_xen=os.environ.get("LAB_XEN", "release")):
+    """Runs test(bench) once; --xen DIR|release|debug picks the hypervisor (default: what the test is about, or LAB_XEN)."""
     parser = argparse.ArgumentParser(description=test.__doc__)
     parser.add_argument("--xen", default=default_xen, metavar="release|debug|DIR")
     args = parser.parse_args()

@@ -15,9 +15,9 @@ FLAVOURS = ("release", "debug", "stock")
 
 
 class Options(namedtuple("Options", "mem dom0_mem cpus xen xen_args tools exact",
-                         defaults=(3072, 1024, 1, "release", "", "", False))):
-    """What a host is made of. Sizes in MiB; xen: a flavour of xen-build's or a folder with `xen` in it; xen_args: more
-    of its command line; tools: "" or another install root than xen-build's; exact: for exact mode."""
+                         defaults=(3072, 1024, 1, os.environ.get("LAB_XEN", "release"), "", "", False))):
+    """What a host is made of. Sizes in MiB; xen: a flavour of xen-build's or a folder with `xen` in it, LAB_XEN is the
+    one that is taken where nobody says which (`make test LAB_XEN=debug`); xen_args: more of its command line; tools: "" or another install root than xen-build's; exact: for exact mode."""
 
     def xen_image(self):
         folder = self.xen
