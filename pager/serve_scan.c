@@ -16,14 +16,27 @@ static int begin(struct server *s)
     return rc;
 }
 
-/* One piece. */
+/*
+ * One piece. Under xl only what is in the set matters, unless all is to be compared: the guest stands, and
+ * the rest of its p2m is GiBs of nothing.
+ */
 static int step(struct server *s)
 {
     bool there[BACKEND_SCAN_MAX];
-    uint64_t left = s->max_gfn + 1 - s->scan_gfn;
-    unsigned int n = left < BACKEND_SCAN_MAX ? (unsigned int)left : BACKEND_SCAN_MAX;
-    int rc = s->be->ops->populated(s->be, s->scan_gfn, n, there);
+    unsigned int n = 0;
+    int rc = 0;
 
+    if (s->run.session && !(s->features & WIRE_FEATURE_VERIFY)) {
+        s->scan_gfn = gfn_bitmap_next(&s->set.map, s->scan_gfn);
+        if (s->scan_gfn >= s->set.map.nr)
+            s->scan_gfn = s->max_gfn + 1;
+    }
+    if (s->scan_gfn <= s->max_gfn) {
+        uint64_t left = s->max_gfn + 1 - s->scan_gfn;
+
+        n = left < BACKEND_SCAN_MAX ? (unsigned int)left : BACKEND_SCAN_MAX;
+        rc = s->be->ops->populated(s->be, s->scan_gfn, n, there);
+    }
     for (unsigned int i = 0; rc == 0 && i < n; i++) {
         if (there[i]) {
             gfn_bitmap_set(&s->populated, s->scan_gfn + i);
