@@ -40,8 +40,12 @@ test: images lint sanitize ## every test that CI runs; ends with `N passed, N fa
 test-long: images ## soaks and everything beyond 30 minutes; latest result in tests/results/
 	@tests/run test-long
 
-bench-paging: images ## what batches, ranges and superpages save, in exact mode; figures in build/results/
+bench-paging: images ## batches, ranges, superpages, a pager killed: in exact mode; figures in build/results/
 	@tests/bench/bench-paging
+	@tests/bench/foreign-absent
+	@tests/bench/superpages-kept
+	@tests/cases/test-pager-killed
+	@tests/hypervisor/test-many-vcpus
 
 lint: setup ## clang-format, cppcheck, shellcheck, and the suite's declared seconds
 	@tests/lint

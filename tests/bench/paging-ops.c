@@ -11,6 +11,9 @@
  * prep: XENMEM_paging_op_prep_batch, 256 at a time
  *
  * prep2m: the same with superpages, one at a time
+ *
+ * request-1, request-256: dom0 tries to map the first page of every 256, all of them absent; a request is for
+ * one page, or for all 256: the difference is what the others cost under the lock of the p2m
  */
 #include <err.h>
 #include <errno.h>
@@ -28,6 +31,7 @@
 #include "../../pager/xen_paging_ops.h"
 #include "../../pager/xen_ring.h"
 #include "../hypervisor/bare_domain.h"
+#include "../hypervisor/foreign_probe.h"
 
 #define BATCH 256u
 #define SUPER PAGING_OPS_SUPER
@@ -117,6 +121,16 @@ static void prep_superpages(void)
     prep(9, 1);
 }
 
+static void request(void)
+{
+    for (uint64_t gfn = 0; gfn < pages; gfn += BATCH, hypercalls++) {
+        int failed;
+
+        if (foreign_probe(domid, gfn, &failed) != -ENOENT)
+            errx(1, "gfn 0x%llx was there", (unsigned long long)gfn);
+    }
+}
+
 static uint64_t now_us(void)
 {
     struct timespec t;
@@ -129,16 +143,18 @@ static const struct {
     const char *name;
     void (*before)(void); /* not measured */
     void (*measured)(void);
+    uint16_t range; /* of foreign requests */
 } operations[] = {
-    {"mark-baseline", NULL, mark_one_by_one}, {"mark", NULL, mark},
-    {"prep-baseline", mark, prep_one_by_one}, {"prep", mark, prep_batch},
-    {"prep2m", mark, prep_superpages},
+    {"mark-baseline", NULL, mark_one_by_one, 1}, {"mark", NULL, mark, 1},
+    {"prep-baseline", mark, prep_one_by_one, 1}, {"prep", mark, prep_batch, 1},
+    {"prep2m", mark, prep_superpages, 1},        {"request-1", mark, request, 1},
+    {"request-256", mark, request, BATCH},
 };
 
 int main(int argc, char **argv)
 {
     struct xen_ring ring;
-    struct paging_attach how = {.frames = 1};
+    struct paging_attach how = {.frames = PAGING_RING_FRAMES_MAX, .range_target = 1};
     xenforeignmemory_handle *fmem = xenforeignmemory_open(NULL, 0);
     xenevtchn_handle *xce = xenevtchn_open(NULL, 0);
     enum xen_ring_step failed;
@@ -150,8 +166,11 @@ int main(int argc, char **argv)
     while (argc == 3 && i < sizeof(operations) / sizeof(operations[0]) && strcmp(argv[1], operations[i].name))
         i++;
     if (argc != 3 || i == sizeof(operations) / sizeof(operations[0]) || !pages || pages % SUPER)
-        errx(2, "usage: paging-ops mark-baseline|mark|prep-baseline|prep|prep2m PAGES (a multiple of %u)",
+        errx(2,
+             "usage: paging-ops mark-baseline|mark|prep-baseline|prep|prep2m|request-1|request-256 PAGES (a "
+             "multiple of %u)",
              SUPER);
+    how.range_foreign = operations[i].range;
     if (!xch || !fmem || !xce)
         err(1, "opening the Xen interfaces");
     domid = bare_domain_build(xch, pages + BATCH, 0, pages);
