@@ -17,7 +17,7 @@ from lab import LAB, TOP, Failure
 MIB = 256  # of the guest, unless the caller says otherwise
 LINK = "delay 1ms rate 200mbit"
 # One small batch on its way at a time: a page that a vcpu waits for stands behind it.
-RECEIVE = "--baseline --verify --push on-fault --pool-pages 32"
+RECEIVE = "--verify --push on-fault --pool-pages 32"
 
 # The guest ticks into the hypervisor's console, whose lines carry Xen's time: the outage as it is seen from outside.
 PREPARE = """#!/bin/bash
