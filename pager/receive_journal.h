@@ -84,6 +84,7 @@ struct receive_facts {
     uint64_t collapse_gfn;
     bool collapsed;
     struct backend_ring_stats ring_stats;
+    uint64_t early_pages, early_unmarked, early_ns, late_ns;
     struct backend_calls calls;
     struct pagein_counts counts;
     struct latency stalls;
