@@ -42,7 +42,7 @@ struct backend_domain {
 /* How often each hypercall was made. */
 struct backend_calls {
     uint64_t scan, populate, nominate, evict, load, repair, map, info;
-    uint64_t mark_batch, load_batch, collapse;
+    uint64_t mark_batch, load_batch, collapse, release;
 };
 
 /* Contents for one gfn, or with order 9 for BACKEND_SUPER gfns from an aligned one on. */
@@ -56,6 +56,7 @@ struct backend_page {
 /* What the session would like of attach(). */
 struct backend_wish {
     unsigned int features; /* FEATURE_* that may be used */
+    bool own_ring; /* -EOPNOTSUPP rather than a ring in the guest's memory, which may not be there yet */
     unsigned int range_foreign, range_guest;
 };
 
@@ -90,6 +91,8 @@ struct backend_ops {
      * -ENOMEM there is not enough, and some may have got one.
      */
     int (*populate)(struct backend *be, const uint64_t *gfns, unsigned int n);
+    /* Make holes of n gfns (at most BACKEND_BATCH_MAX), all of them absent. 0 or -errno. */
+    int (*release)(struct backend *be, const uint64_t *gfns, unsigned int n);
     /*
      * Set memory of the host aside for that many pages that the domain does not have now; each page it gets
      * counts against them. 0 pages: no longer. 0, or -errno: -ENOMEM the host has not got them.

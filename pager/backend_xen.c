@@ -158,6 +158,18 @@ static int be_populate(struct backend *be, const uint64_t *gfns, unsigned int n)
     return done == (int)n ? 0 : -ENOMEM;
 }
 
+static int be_release(struct backend *be, const uint64_t *gfns, unsigned int n)
+{
+    xen_pfn_t pfns[BACKEND_BATCH_MAX];
+
+    if (n > BACKEND_BATCH_MAX)
+        return -EINVAL;
+    for (unsigned int i = 0; i < n; i++)
+        pfns[i] = gfns[i];
+    be->calls.release++;
+    return last_error(xc_domain_decrease_reservation_exact(xen_of(be)->xch, be->domid, n, 0, pfns));
+}
+
 /*
  * Xen takes the total that the domain is to have (page_alloc.c: domain_set_outstanding_pages()), and one
  * claim a domain.
@@ -296,6 +308,8 @@ static int be_attach(struct backend *be, const struct backend_wish *wish, char *
     if (rc)
         return rc;
     rc = attach_frames(be, wish, &step);
+    if (rc > 0 && wish->own_ring)
+        return -EOPNOTSUPP;
     if (rc > 0)
         rc = xen_ring_attach(&x->ring, x->xch, x->fmem, x->xce, be->domid, &step) ? -errno : 0;
     if (rc) {
@@ -570,6 +584,7 @@ static const struct backend_ops xen_ops = {
     .populated = be_populated,
     .special = be_special,
     .populate = be_populate,
+    .release = be_release,
     .claim = be_claim,
     .forget = be_forget,
     .owned = be_owned,

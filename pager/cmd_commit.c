@@ -1,4 +1,4 @@
-/* commit and abort: a word to a session, and its answer. */
+/* activate, commit and abort: a word to a session, and its answer. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -27,6 +27,13 @@ static const char commit_help[] =
     "Usage: xenpaging-pc commit --role serve|receive [--session ID] [DOMAIN]\n\n"
     "Tells a session that the guest runs at the destination, and nowhere else, from now on. Returns when it "
     "has taken note.\n\n"
+    "Exit status: 0; 1 it refuses, with the reason; 9 there is no such session.\n";
+
+static const char activate_help[] =
+    "Usage: xenpaging-pc activate --session ID\n\n"
+    "Tells a receive that was started --early that the guest has been suspended and sent, and that the set "
+    "file is\nsealed. Returns when it has begun with what is left to do: xenpaging-pc status --wait "
+    "active.\n\n"
     "Exit status: 0; 1 it refuses, with the reason; 9 there is no such session.\n";
 
 static const char abort_help[] =
@@ -132,6 +139,44 @@ static int say_commit(struct session_found *live)
         if (json_is_true(json_object_get(live->report, "committed")))
             return EXIT_DONE;
     return EXIT_FAILED;
+}
+
+static bool has_begun(const struct session_found *live)
+{
+    const char *state = json_string_value(json_object_get(live->report, "state"));
+
+    return state && strcmp(state, "setup") != 0 && strcmp(state, "listen") != 0;
+}
+
+int cmd_activate(int argc, char **argv)
+{
+    struct word w = {.name = "activate", .of = {.run_dir = RUN_DIR, .role = "receive"}};
+    struct session_found live = {.fd = -1};
+    int rc = options(argc, argv, activate_help, &w);
+
+    if (rc)
+        return rc;
+    if (!w.of.session) {
+        fprintf(stderr, "xenpaging-pc activate: which session? (--session)\n");
+        return EXIT_USAGE;
+    }
+    session_find(&w.of, take_live, &live);
+    if (live.fd < 0) {
+        fprintf(stderr, "xenpaging-pc activate: no such receive is running here\n");
+        return NO_SESSION;
+    }
+    rc = say(&live, "activate", 0) ? NO_SESSION : EXIT_DONE;
+    while (rc == EXIT_DONE && !has_begun(&live) && !refusal(&live))
+        if (!session_found_next(&live))
+            rc = NO_SESSION;
+    if (rc == NO_SESSION)
+        fprintf(stderr, "xenpaging-pc activate: the session ended before it took note\n");
+    if (refusal(&live)) {
+        fprintf(stderr, "xenpaging-pc activate: %s\n", refusal(&live));
+        rc = EXIT_FAILED;
+    }
+    session_found_release(&live);
+    return rc;
 }
 
 int cmd_commit(int argc, char **argv)

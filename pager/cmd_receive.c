@@ -18,7 +18,8 @@ enum {
     OPT_RANGE,
     OPT_WIDEN,
     OPT_FEEDER_UID,
-    OPT_LEAVE_PAUSED
+    OPT_LEAVE_PAUSED,
+    OPT_EARLY
 };
 
 /* 1 MiB under way: what a default socket buffer held in 2017. Every one of them is installed before a faulted
@@ -56,7 +57,10 @@ static const char help[] =
     "  --feeder-uid N     user that the process which talks to the network becomes (default 65534)\n"
     "  --leave-paused     with --watch-pid: do not unpause the domain if that process ends after commit and "
     "has "
-    "not\n";
+    "not\n"
+    "  --early            with --set-fd: the guest still runs at the source; mark what is likely to be "
+    "outstanding,\n"
+    "                     and then wait for xenpaging-pc activate\n";
 
 static int number(const char *text, unsigned long min, unsigned long max, uint32_t *value)
 {
@@ -146,6 +150,9 @@ static int take(struct receive_options *receive, const struct session_options *s
     case OPT_LEAVE_PAUSED:
         receive->leave_paused = true;
         return 0;
+    case OPT_EARLY:
+        receive->early = true;
+        return 0;
     default:
         return session_options_usage(session, "see");
     }
@@ -163,6 +170,7 @@ int cmd_receive(int argc, char **argv)
                                           {"widen", required_argument, NULL, OPT_WIDEN},
                                           {"feeder-uid", required_argument, NULL, OPT_FEEDER_UID},
                                           {"leave-paused", no_argument, NULL, OPT_LEAVE_PAUSED},
+                                          {"early", no_argument, NULL, OPT_EARLY},
                                           SESSION_OPTIONS,
                                           {0}};
     struct receive_options receive = {.open = backend_xen_open,
@@ -191,6 +199,8 @@ int cmd_receive(int argc, char **argv)
     }
     if (!receive.connect)
         return session_options_usage(&session, "where is serve? (--connect HOST:PORT)");
+    if (receive.early && !session.session)
+        return session_options_usage(&session, "--early goes with --session");
     rc = session_options_finish(&session, argc - optind, argv + optind);
     if (rc)
         return rc;

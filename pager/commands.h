@@ -9,6 +9,7 @@
 int cmd_serve(int argc, char **argv);
 int cmd_receive(int argc, char **argv);
 int cmd_join(int argc, char **argv);
+int cmd_activate(int argc, char **argv);
 int cmd_commit(int argc, char **argv);
 int cmd_abort(int argc, char **argv);
 int cmd_probe(int argc, char **argv);

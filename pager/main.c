@@ -12,6 +12,7 @@ static const struct {
     {"serve", cmd_serve, "give the pages of a paused guest on this host (the source) to a receiver"},
     {"receive", cmd_receive, "run a restored guest on this host (the destination) on pages from the source"},
     {"join", cmd_join, "the destination's end of the channel that serve opens (run by serve, there)"},
+    {"activate", cmd_activate, "tell a receive that was started early that the guest has been sent"},
     {"commit", cmd_commit, "tell a session that the guest runs at the destination from now on"},
     {"abort", cmd_abort, "end this host's part of a migration, and remove its files"},
     {"probe", cmd_probe, "say whether this host, or a domain on it, can be paged"},

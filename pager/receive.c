@@ -285,13 +285,14 @@ static int prepare_memory(struct receiver *r)
     return 0;
 }
 
-static void introduce(struct receiver *r)
+void receive_introduce(struct receiver *r)
 {
     struct pool_descriptor order = {.type = ORDER_START};
     uint64_t features = r->options->verify == VERIFY_HASH   ? WIRE_FEATURE_HASH
                         : r->options->verify == VERIFY_FULL ? WIRE_FEATURE_HASH | WIRE_FEATURE_VERIFY
                                                             : 0;
 
+    r->introduced = true;
     order.value[0] = get_u64(r->run.uuid);
     order.value[1] = get_u64(r->run.uuid + 8);
     order.value[2] = features;
@@ -342,6 +343,7 @@ static void clean_up(struct receiver *r)
     gfn_bitmap_free(&r->special);
     gfn_bitmap_free(&r->unsent);
     receive_super_free(r);
+    receive_early_free(r);
     free(r->mark_bits);
     free(r->mark_half);
     free(r->held);
@@ -373,9 +375,11 @@ static void run(struct receiver *r)
     stay_in_memory();
     if (r->taken_over) {
         receive_resume(r);
+    } else if (r->options->early) {
+        receive_early_start(r);
     } else {
         session_run_enter(&r->run, SESSION_LISTEN, NULL);
-        introduce(r);
+        receive_introduce(r);
     }
     if (!session_final(r->run.state))
         ev_run(r->run.loop, 0);

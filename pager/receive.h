@@ -29,6 +29,7 @@ struct receive_options {
     /* Under xl migrate --postcopy: */
     const char *session; /* NULL: none of what follows */
     int set_fd;          /* the set file: exactly these pages are made absent */
+    bool early;          /* it has what is likely to be, until `activate` says that it is the set */
     pid_t watch_pid;     /* whoever moves the domain; 0: nobody */
     bool leave_paused;   /* committed or not, nobody but the user unpauses it */
     bool detach;         /* ready when it shows itself */
@@ -89,6 +90,18 @@ struct receive_collapse {
     ev_timer timer;
 };
 
+/* Marking before the guest is suspended at the source. */
+struct receive_early {
+    bool on;                   /* attached, and the set not known yet */
+    struct gfn_bitmap marked;  /* were made absent */
+    struct gfn_bitmap touched; /* gfns that something was heard of since */
+    uint64_t pages;            /* marked; then those of them that are in the set, and were absent still */
+    uint64_t refused;          /* by Xen, which may be right */
+    uint64_t unmarked;         /* not in the set: holes again */
+    uint64_t entries;          /* of the ring */
+    uint64_t since_ns, ns;     /* when it began, how long it took */
+};
+
 struct receiver {
     const struct receive_options *options;
     struct session_run run;
@@ -108,7 +121,7 @@ struct receiver {
     uint64_t features;
 
     /* Marking. */
-    enum { WORK_NONE, WORK_SCAN, WORK_MARK, WORK_SEND } work;
+    enum { WORK_NONE, WORK_EARLY, WORK_CORRECT, WORK_SCAN, WORK_MARK, WORK_SEND } work;
     uint64_t work_gfn;
     uint64_t max_gfn;
     uint64_t populated_count;
@@ -121,6 +134,9 @@ struct receiver {
     uint64_t *mark_bits, *mark_half; /* of one step: backend_mark() */
     uint64_t claimed;
     struct run_hash set_hash;
+    struct receive_early early;
+    uint64_t late_since_ns, late_ns; /* marking what the set says: since when, how long it took */
+    bool introduced;                 /* to serve */
     bool attached;
     bool our_pause;
     bool went; /* ORDER_GO sent */
@@ -183,15 +199,34 @@ int receive_run(const struct receive_options *options);
 int receive_pager(const struct receive_options *options, const struct keeping *keeping,
                   const sigset_t *signals);
 
+/* receive.c: say HELLO; what follows from the answer is receive_mark_start(). */
+void receive_introduce(struct receiver *r);
+
 /* receive_mark.c: scan, evict and announce, in pieces, from the idle watcher. */
 void receive_mark_start(struct receiver *r);
 void receive_mark_step(struct receiver *r);
+/* Attach to the ring. 0; -1: given up; 1: only to one of its own memory, and this Xen has none. */
+int receive_attach(struct receiver *r, bool own_ring);
+/* For backend_mark(). 0 or -ENOMEM. */
+int receive_mark_buffers(struct receiver *r);
+/* gfn, which is in the set, is absent. */
+void receive_mark_taken(struct receiver *r, uint64_t gfn);
 /* gfn is nominated, and was not evicted. */
 void receive_half_keep(struct receiver *r, uint64_t gfn);
 /* gfn is no longer nominated. */
 void receive_half_gone(struct receiver *r, uint64_t gfn);
 /* Make all that are left ordinary pages again; the domain is paused. 0, or -EBUSY: try again. */
 int receive_half_unmark(struct receiver *r);
+
+/* receive_early.c */
+void receive_early_start(struct receiver *r);
+void receive_early_step(struct receiver *r);
+void receive_early_entry(struct receiver *r, const struct ring_entry *entry);
+/* The set is known: make holes of what is not in it. True when that is done, and the rest is taken over. */
+bool receive_early_correct_step(struct receiver *r);
+/* 64 gfns from a multiple of that on: those that are absent since. */
+uint64_t receive_early_word(const struct receiver *r, uint64_t first);
+void receive_early_free(struct receiver *r);
 
 /* receive_link.c */
 void receive_order(struct receiver *r, uint32_t type, uint64_t a, uint64_t b);
@@ -268,7 +303,7 @@ void receive_give_up(struct receiver *r, int exit_status, const char *fmt, ...)
 int receive_set_load(struct receiver *r);
 /* None of them is one that the toolstack needs. */
 int receive_set_check(struct receiver *r);
-/* They are absent: set memory aside for them. */
+/* They are absent, they and no others: set memory aside for them. */
 int receive_set_claim(struct receiver *r);
 
 /* receive_commit.c */

@@ -94,6 +94,17 @@ static const char *commit(struct receiver *r)
     return NULL;
 }
 
+/* The stream is in, and the set file sealed. */
+static const char *activate(struct receiver *r)
+{
+    if (r->introduced)
+        return NULL;
+    if (r->run.state != SESSION_LISTEN)
+        return "pages are still being marked";
+    receive_introduce(r);
+    return NULL;
+}
+
 const char *receive_command(void *data, const char *word)
 {
     struct receiver *r = data;
@@ -110,8 +121,10 @@ const char *receive_command(void *data, const char *word)
     }
     if (strcmp(word, "commit") == 0)
         return commit(r);
+    if (strcmp(word, "activate") == 0)
+        return activate(r);
     if (strcmp(word, "abort") != 0)
-        return "no such word: commit, abort";
+        return "no such word: activate, commit, abort";
     if (r->run.committed)
         return "the guest runs here; to give it up, destroy it";
     /* Whoever has destroyed the domain may be faster than the news of it. */

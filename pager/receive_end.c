@@ -254,10 +254,10 @@ void receive_give_up(struct receiver *r, int exit_status, const char *fmt, ...)
      * source may. */
     if (session_run_undecided(&r->run) && !r->our_pause)
         r->our_pause = r->be->ops->pause(r->be) == 0;
-    if (r->pages.counts.set) {
-        log_error("%llu pages of domain %u were evicted already: it stays paused and can only be destroyed "
+    if (r->pages.counts.set || r->early.pages) {
+        log_error("pages of domain %u were evicted already: it stays paused and can only be destroyed "
                   "(xl destroy %u)",
-                  (unsigned long long)r->pages.counts.set, r->be->domid, r->be->domid);
+                  r->be->domid, r->be->domid);
     } else if (r->our_pause && !session_run_undecided(&r->run)) {
         r->our_pause = false;
         r->be->ops->unpause(r->be);

@@ -86,6 +86,7 @@ struct receive_facts {
     struct receive_supers supers;
     bool collapsed;
     struct backend_ring_stats ring_stats;
+    uint64_t early_pages, early_unmarked, early_ns, late_ns;
     struct backend_calls calls;
     struct pagein_counts counts;
     struct latency stalls;

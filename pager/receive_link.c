@@ -20,7 +20,8 @@ void receive_order(struct receiver *r, uint32_t type, uint64_t a, uint64_t b)
 {
     struct pool_descriptor order = {.type = type, .value = {a, b}};
 
-    if (!r->feeder_alive || r->last_order)
+    /* Whom nothing was said to needs no last words either. */
+    if (!r->feeder_alive || r->last_order || !r->introduced)
         return;
     r->last_order = (type == ORDER_GONE && !b) || type == ORDER_ERROR || type == ORDER_LEAVE;
     if (!(r->last_order      ? receive_journal_say(r->journal, SAID_LAST, &order)
@@ -222,8 +223,8 @@ static void violation(struct receiver *r, const char *text)
 
 static void on_hello(struct receiver *r, const struct pool_descriptor *d)
 {
-    if (r->run.state != SESSION_LISTEN)
-        return violation(r, "a second HELLO");
+    if (r->run.state != SESSION_LISTEN || !r->introduced)
+        return violation(r, "HELLO out of turn");
     r->features = d->value[0];
     log_info("handshake done: serve has %llu pages below gfn 0x%llx", (unsigned long long)d->value[1],
              (unsigned long long)d->value[2]);

@@ -26,18 +26,23 @@ static void special_pages(struct receiver *r)
     }
 }
 
-static int attach(struct receiver *r)
+int receive_attach(struct receiver *r, bool own_ring)
 {
     struct backend_wish wish = {.features = r->options->features,
+                                .own_ring = own_ring,
                                 .range_foreign = r->options->range_foreign,
                                 .range_guest = r->options->range_guest};
     char text[256];
+    int rc;
 
     /* Of a domain that has run, Xen marks only what was nominated before (public/memory.h): one by one, then.
      */
     if (r->domain.ran)
         wish.features &= ~FEATURE_MARK;
-    if (r->be->ops->attach(r->be, &wish, text, sizeof(text))) {
+    rc = r->be->ops->attach(r->be, &wish, text, sizeof(text));
+    if (own_ring && rc == -EOPNOTSUPP)
+        return 1;
+    if (rc) {
         receive_give_up(r, EXIT_UNFIT, "domain %u cannot be paged: %s", r->be->domid, text);
         return -1;
     }
@@ -48,14 +53,21 @@ static int attach(struct receiver *r)
     return 0;
 }
 
-/* All that depends on how large the domain is. */
-static int allocate(struct receiver *r)
+int receive_mark_buffers(struct receiver *r)
 {
     size_t words = backend_mark_most(r->be) / 64;
 
-    r->mark_bits = calloc(words, sizeof(uint64_t));
-    r->mark_half = calloc(words, sizeof(uint64_t));
-    if (!r->mark_bits || !r->mark_half || pagein_init(&r->pages, r->max_gfn + 1) ||
+    if (!r->mark_bits)
+        r->mark_bits = calloc(words, sizeof(uint64_t));
+    if (!r->mark_half)
+        r->mark_half = calloc(words, sizeof(uint64_t));
+    return r->mark_bits && r->mark_half ? 0 : -ENOMEM;
+}
+
+/* All that depends on how large the domain is. */
+static int allocate(struct receiver *r)
+{
+    if (receive_mark_buffers(r) || pagein_init(&r->pages, r->max_gfn + 1) ||
         gfn_bitmap_init(&r->populated, r->max_gfn + 1) || gfn_bitmap_init(&r->special, r->max_gfn + 1) ||
         gfn_bitmap_init(&r->unsent, r->max_gfn + 1) || receive_super_init(r)) {
         receive_give_up(r, EXIT_FAILED, "out of memory for %llu gfns", (unsigned long long)r->max_gfn + 1);
@@ -64,11 +76,18 @@ static int allocate(struct receiver *r)
     return 0;
 }
 
+/* Whoever knows the set needs to know what is there for the comparison only. */
+static int first_work(const struct receiver *r)
+{
+    return r->run.session && r->options->verify != VERIFY_FULL ? WORK_MARK : WORK_SCAN;
+}
+
 void receive_mark_start(struct receiver *r)
 {
     int rc;
 
     session_run_enter(&r->run, SESSION_DEVICE, NULL);
+    r->late_since_ns = monotonic_ns();
     /* Our own pause: a page is evicted with what the source has in it, so the guest must not have written to
      * it. */
     rc = r->be->ops->pause(r->be);
@@ -89,13 +108,19 @@ void receive_mark_start(struct receiver *r)
     }
     if (r->run.session && receive_set_load(r))
         return;
-    if (attach(r) || allocate(r))
+    if ((!r->attached && receive_attach(r, false)) || allocate(r))
         return;
     special_pages(r);
     if (r->run.session && receive_set_check(r))
         return;
-    /* Whoever knows the set needs to know what is there for the comparison only. */
-    r->work = r->run.session && r->options->verify != VERIFY_FULL ? WORK_MARK : WORK_SCAN;
+    if (r->early.on) {
+        /* All that libxc has populated is there by now: no DROP of it may be taken for one of a page that is
+         * marked again. */
+        receive_ring(r);
+        r->work = WORK_CORRECT;
+    } else {
+        r->work = first_work(r);
+    }
     r->work_gfn = 0;
     ev_idle_start(r->run.loop, &r->idle);
 }
@@ -196,11 +221,11 @@ int receive_half_unmark(struct receiver *r)
     return 0;
 }
 
-/* 64 gfns: those of them that are to be absent. */
+/* 64 gfns: those of them that are to be absent, and are not yet. */
 static uint64_t wanted(const struct receiver *r, uint64_t first)
 {
     if (r->run.session)
-        return first < r->set.map.nr ? r->set.map.words[first / 64] : 0;
+        return first < r->set.map.nr ? r->set.map.words[first / 64] & ~receive_early_word(r, first) : 0;
     return r->populated.words[first / 64] & ~r->special.words[first / 64];
 }
 
@@ -226,15 +251,20 @@ static uint32_t take_lowest(uint64_t *bits)
     return lowest;
 }
 
+void receive_mark_taken(struct receiver *r, uint64_t gfn)
+{
+    pagein_mark(&r->pages, gfn);
+    gfn_bitmap_set(&r->populated, gfn); /* it will be */
+}
+
 /* Of gfns first on, nr of them, those that were to be absent and are. */
 static void take_marked(struct receiver *r, uint64_t first, uint32_t nr)
 {
     for (uint32_t i = 0; i < nr; i += 64) {
         uint64_t absent = wanted(r, first + i) & ~r->mark_bits[i / 64];
 
-        gfn_bitmap_add(&r->populated, first + i, absent); /* they will be */
         while (absent)
-            pagein_mark(&r->pages, first + i + take_lowest(&absent));
+            receive_mark_taken(r, first + i + take_lowest(&absent));
     }
 }
 
@@ -263,6 +293,13 @@ static void all_marked(struct receiver *r)
 {
     if (r->run.session && receive_set_claim(r))
         return;
+    r->late_ns = monotonic_ns() - r->late_since_ns;
+    if (r->options->early)
+        log_info(
+            "%llu pages were absent before the guest was suspended; since then %llu were marked and %llu "
+            "made holes again, in %.3f s",
+            (unsigned long long)r->early.pages, (unsigned long long)(r->pages.counts.set - r->early.pages),
+            (unsigned long long)r->early.unmarked, (double)r->late_ns / 1e9);
     log_info("%llu of %llu pages are absent now; %llu special, %llu refused by Xen, %llu populated for it",
              (unsigned long long)r->pages.counts.set, (unsigned long long)r->populated_count,
              (unsigned long long)r->special_count, (unsigned long long)r->refused,
@@ -344,6 +381,15 @@ static void send_step(struct receiver *r)
 void receive_mark_step(struct receiver *r)
 {
     switch (r->work) {
+    case WORK_EARLY:
+        receive_early_step(r);
+        break;
+    case WORK_CORRECT:
+        if (receive_early_correct_step(r)) {
+            r->work = first_work(r);
+            r->work_gfn = 0;
+        }
+        break;
     case WORK_SCAN:
         scan_step(r);
         break;

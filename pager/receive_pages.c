@@ -65,8 +65,13 @@ static void take_more(struct receiver *r, const struct ring_entry *entry, bool a
 static bool take_entry(struct receiver *r, const struct ring_entry *entry)
 {
     uint64_t now = monotonic_ns();
-    struct pagein_action action = pagein_entry(&r->pages, entry, now);
+    struct pagein_action action;
 
+    if (r->early.on) {
+        receive_early_entry(r, entry);
+        return false;
+    }
+    action = pagein_entry(&r->pages, entry, now);
     if (action.verdict == PAGEIN_REPAIR)
         action = pagein_repaired(&r->pages, entry, r->be->ops->repair(r->be, entry->gfn), now);
     /* Not before: who takes over repairs those that are not gone. */

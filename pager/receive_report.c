@@ -18,6 +18,9 @@ static json_t *page_figures(const struct receiver *r)
 
     report_number(o, "populated", r->populated_count);
     report_number(o, "set", p->counts.set);
+    report_number(o, "marked_early", r->early.pages);
+    report_number(o, "marked_late", p->counts.set > r->early.pages ? p->counts.set - r->early.pages : 0);
+    report_number(o, "unmarked", r->early.unmarked);
     report_number(o, "special", r->special_count);
     report_number(o, "refused", r->refused);
     report_number(o, "nominated", r->journal->n_half);
@@ -33,6 +36,15 @@ static json_t *page_figures(const struct receiver *r)
     report_number(o, "dropped", p->counts.dropped);
     report_number(o, "replaced", p->counts.replaced);
     report_number(o, "bad", p->bad);
+    return o;
+}
+
+static json_t *marking_figures(const struct receiver *r)
+{
+    json_t *o = json_object();
+
+    json_object_set_new(o, "early", microseconds(r->early.ns));
+    json_object_set_new(o, "late", microseconds(r->late_ns));
     return o;
 }
 
@@ -221,6 +233,7 @@ void receive_details(void *data, json_t *report)
 
     report_number(hypercalls, "scan", calls->scan);
     report_number(hypercalls, "populate", calls->populate);
+    report_number(hypercalls, "release", calls->release);
     report_number(hypercalls, "nominate", calls->nominate);
     report_number(hypercalls, "evict", calls->evict);
     report_number(hypercalls, "load", calls->load);
@@ -233,6 +246,7 @@ void receive_details(void *data, json_t *report)
     json_object_set_new(report, "verify", json_string(verify[r->options->verify]));
     json_object_set_new(report, "features", feature_figures(r));
     json_object_set_new(report, "pages", page_figures(r));
+    json_object_set_new(report, "marking_us", marking_figures(r));
     json_object_set_new(report, "superpages", super_figures(r));
     json_object_set_new(report, "absent_at_unpause", absent_at_unpause(r));
     json_object_set_new(report, "ring", ring_figures(r));

@@ -11,7 +11,7 @@ int receive_set_load(struct receiver *r)
 {
     char why[256];
 
-    if (set_file_load(r->options->set_fd, &r->set, why, sizeof(why))) {
+    if (set_file_load(r->options->set_fd, &r->set, true, why, sizeof(why))) {
         receive_give_up(r, EXIT_FAILED, "%s", why);
         return -1;
     }
@@ -38,17 +38,25 @@ int receive_set_check(struct receiver *r)
 
 int receive_set_claim(struct receiver *r)
 {
-    int rc = r->set.count ? r->be->ops->claim(r->be, r->set.count) : 0;
+    int rc = r->be->ops->info(r->be, &r->domain);
 
+    /* Whatever was marked early, and whoever has changed something since. */
+    if (rc || r->domain.paged_pages != r->set.count) {
+        receive_domain_event(r);
+        receive_give_up(r, EXIT_FAILED, "%llu pages of domain %u are absent, and %llu are outstanding",
+                        (unsigned long long)r->domain.paged_pages, r->be->domid,
+                        (unsigned long long)r->set.count);
+        return -1;
+    }
+    /* Which gfns were populated nobody has looked at; how many of them there are, Xen knows. */
+    r->populated_count = r->domain.pages + r->domain.paged_pages;
+    rc = r->set.count ? r->be->ops->claim(r->be, r->set.count) : 0;
     if (rc) {
         receive_give_up(r, EXIT_FAILED, "no memory on this host for the %llu pages to come: %s",
                         (unsigned long long)r->set.count, strerror(-rc));
         return -1;
     }
     r->claimed = r->set.count;
-    /* Which gfns were populated nobody has looked at; how many of them there are, Xen knows. */
-    if (r->be->ops->info(r->be, &r->domain) == 0)
-        r->populated_count = r->domain.pages + r->domain.paged_pages;
     log_info("memory for all pages to come is set aside");
     return 0;
 }

@@ -54,6 +54,10 @@ void receive_save(struct receiver *r)
     f->supers = r->supers;
     f->collapsed = r->collapse.done;
     f->ring_stats = r->ring_stats;
+    f->early_pages = r->early.pages;
+    f->early_unmarked = r->early.unmarked;
+    f->early_ns = r->early.ns;
+    f->late_ns = r->late_ns;
     f->calls = r->be->calls;
     f->counts = r->pages.counts;
     f->stalls = r->pages.stalls;
@@ -97,6 +101,11 @@ void receive_restore(struct receiver *r)
     r->supers = f->supers;
     r->collapse.done = f->collapsed;
     r->ring_stats = f->ring_stats;
+    r->early.pages = f->early_pages;
+    r->early.unmarked = f->early_unmarked;
+    r->early.ns = f->early_ns;
+    r->late_ns = f->late_ns;
+    r->introduced = true;
 }
 
 static int open_again(struct receiver *r, const struct receive_facts *f)

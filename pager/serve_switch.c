@@ -24,7 +24,7 @@ int serve_switch(struct server *s, struct wire_fault *fault)
     if (!now.shutdown || now.shutdown_reason != BACKEND_SUSPENDED)
         return not_ready(fault, "the domain is not suspended at the source");
     s->domain = now;
-    if (set_file_load(s->options->set_fd, &s->set, why, sizeof(why)))
+    if (set_file_load(s->options->set_fd, &s->set, true, why, sizeof(why)))
         return not_ready(fault, why);
     rc = push_order_init(&s->order, s->set.map.nr);
     if (rc == 0)

@@ -83,7 +83,7 @@ static int check_words(struct set_file *set, uint64_t count, char *why, size_t w
     return 0;
 }
 
-int set_file_load(int fd, struct set_file *set, char *why, size_t why_size)
+int set_file_load(int fd, struct set_file *set, bool final, char *why, size_t why_size)
 {
     uint8_t head[SET_FILE_HEAD];
     uint64_t nr, count;
@@ -97,7 +97,7 @@ int set_file_load(int fd, struct set_file *set, char *why, size_t why_size)
         snprintf(why, why_size, "descriptor %d is not a set file: %s", fd, strerror(-rc));
         return rc;
     }
-    if ((seals & SEALS) != SEALS) {
+    if (final && (seals & SEALS) != SEALS) {
         snprintf(why, why_size, "the set file is not sealed: it is not complete");
         return -EBUSY;
     }

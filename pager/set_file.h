@@ -9,6 +9,7 @@
 #ifndef XENPAGING_PC_SET_FILE_H
 #define XENPAGING_PC_SET_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,10 +25,11 @@ struct set_file {
 
 /*
  * Read the set behind fd, from its start whatever its offset, and check everything in it: seals (nobody can
- * change it any more), magic, size, the limit of gfns, count, the highest gfn, no stray bits. Returns 0, or
- * -errno with a sentence in why and nothing allocated; -EBUSY: it is not sealed (yet).
+ * change it any more; unless it is not the final one), magic, size, the limit of gfns, count, the highest
+ * gfn, no stray bits. Returns 0, or -errno with a sentence in why and nothing allocated; -EBUSY: it is not
+ * sealed (yet).
  */
-int set_file_load(int fd, struct set_file *set, char *why, size_t why_size);
+int set_file_load(int fd, struct set_file *set, bool final, char *why, size_t why_size);
 void set_file_free(struct set_file *set);
 
 #endif

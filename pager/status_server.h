@@ -1,8 +1,8 @@
 /*
  * A session shows itself on a unix socket (0600): who connects gets a line of JSON at once, and another with
- * each change of state. A client may send words, each on a line of its own: "commit", "abort". One that is
- * carried out shows in the next report; to one that is not the answer is {"refused": "reason"}, for that
- * client alone.
+ * each change of state. A client may send words, each on a line of its own: "activate", "commit", "abort".
+ * One that is carried out shows in the next report; to one that is not the answer is {"refused": "reason"},
+ * for that client alone.
  */
 #ifndef XENPAGING_PC_STATUS_SERVER_H
 #define XENPAGING_PC_STATUS_SERVER_H

@@ -25,12 +25,6 @@ static inline void gfn_bitmap_set(struct gfn_bitmap *map, uint64_t gfn)
     map->words[gfn / 64] |= UINT64_C(1) << (gfn % 64);
 }
 
-/* 64 gfns from gfn on, a multiple of 64: those of bits, bit 0 being gfn. All have to be below nr. */
-static inline void gfn_bitmap_add(struct gfn_bitmap *map, uint64_t gfn, uint64_t bits)
-{
-    map->words[gfn / 64] |= bits;
-}
-
 static inline void gfn_bitmap_clear(struct gfn_bitmap *map, uint64_t gfn)
 {
     map->words[gfn / 64] &= ~(UINT64_C(1) << (gfn % 64));

@@ -22,6 +22,7 @@ HOLD = "/run/hold"
 # phase: (host, line that starts it), (host, line that ends it)
 PHASES = {
     "channels": (("src", "start"), ("src", "channels open")),
+    "early_marking": (("dst", "early marking"), ("dst", "marked early")),
     "suspend": (("src", "suspending"), ("src", "suspended")),
     "stream": (("src", "suspended"), ("dst", "stream received")),
     "marking": (("dst", "marking"), ("dst", "active")),
@@ -117,7 +118,7 @@ class Hosts:
             self.lab.sh(host, "for i in $(seq 100); do ss -ltn | grep -q :7003 && exit 0; usleep 50000; done; exit 1")
 
     def hold(self, host, where):
-        """The next time the hook script on that host comes there, it stops: commit-before, wait-active-after, ...
+        """The next time the hook script on that host comes there, it stops: commit-before, activate-after, ...
         Nowhere else."""
         for name in self.lab.names:
             self.lab.sh(name, f"rm -f {HOLD}/*" + (f" && mkfifo {HOLD}/{where}" if name == host else ""))
@@ -170,6 +171,17 @@ class Migration(Move):
     def phases(self):
         """Seconds of each phase, of a move that has ended well."""
         return {phase: round(self.at(*end) - self.at(*start), 3) for phase, (start, end) in PHASES.items()}
+
+    def marked_before_suspend(self, receive, most_late=None):
+        """Marking was done while the guest ran, but for what has changed since. receive: its figures."""
+        pages = receive["pages"]
+        before = self.at("src", "suspending") - self.at("dst", "marked early")
+        check(before > 0, f"marked early {before:.3f} s before the guest was asked to suspend")
+        check(pages["marked_early"] + pages["marked_late"] == pages["set"]
+              and (most_late is None or pages["marked_late"] <= most_late),
+              f"of {pages['set']} pages {pages['marked_late']} were marked inside suspend, and {pages['unmarked']} "
+              f"made holes again; {receive['marking_us']['early'] / 1000:.1f} ms before, "
+              f"{receive['marking_us']['late'] / 1000:.1f} ms inside")
 
     def finish(self, timeout=600):
         """Waits for xl's end; its exit status."""

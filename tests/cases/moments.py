@@ -11,9 +11,10 @@ from move import no_corruption
 BEFORE_GO = {
     "prepared": ("a", "serve-before"),
     "channels-open": ("a", "wait-listen-after"),
-    "stream-sent": ("b", "receive-before"),
-    "marking": ("b", "wait-active-before"),
-    "active": ("b", "wait-active-after"),
+    "early-marking": ("b", "receive-before"),
+    "marked-early": ("b", "wait-listen-after"),
+    "stream-sent": ("b", "activate-before"),
+    "active": ("b", "activate-after"),
     "ready": ("a", "commit-before"),
 }
 XL = {"a": "[x]l .*migrate --postcopy", "b": "[x]l .*migrate-receive"}
@@ -129,13 +130,14 @@ def killed_before_go(m, moment, host):
     where, at = BEFORE_GO[moment]
     m.hold(where, at)
     m.kill(host)
-    if where == host and moment in ("channels-open", "marking", "active", "ready"):
+    if where == host and moment in ("channels-open", "marked-early", "stream-sent", "active", "ready"):
         # the pager knows; the hook script that xl had running comes too late
         m.move.wait_ended(ROLE[host])
     m.hosts.release(where, at)
     ended_badly(m)
     # serve gives a guest that may have been asked to suspend a minute to do so
-    m.unharmed(f"xl on {host} killed, {moment}", 90 if moment == "channels-open" else 20)
+    early = ("channels-open", "early-marking", "marked-early")
+    m.unharmed(f"xl on {host} killed, {moment}", 90 if moment in early else 20)
 
 
 def ended_badly(m):
@@ -248,7 +250,7 @@ def hook_dies(m, host, where):
     m.hold(host, where)
     m.hosts.release(host, where, "die")
     # libxl's words, then xl's
-    libxl = host == "b" and where.split("-")[0] in ("receive", "wait")
+    libxl = host == "b" and where.split("-")[0] in ("receive", "wait", "activate")
     m.move.failed("died due to fatal signal" if libxl else "died from signal 9")
     m.unharmed(f"the hook script on {host} dies at {where}")
 
@@ -341,13 +343,14 @@ def cases():
         found[function.__name__.replace("_", "-")] = function
     for host, where in (("b", "prepare-before"), ("b", "prepare-after"), ("a", "serve-before"), ("a", "serve-after"),
                         ("a", "wait-listen-before"), ("a", "wait-listen-after"), ("b", "receive-before"),
-                        ("b", "receive-after"), ("b", "wait-active-before"), ("b", "wait-active-after"),
+                        ("b", "receive-after"), ("b", "wait-listen-before"), ("b", "wait-listen-after"),
+                        ("b", "activate-before"), ("b", "activate-after"),
                         ("a", "commit-before"), ("a", "commit-after"), ("b", "commit-before")):
         found[f"hook-dies-{host}-{where}"] = lambda m, h=host, w=where: hook_dies(m, h, w)
     found["hook-dies-b-commit-after"] = hook_dies_committed_there
     found["hook-dies-a-wait-completed-before"] = hook_dies_watching
-    for host, where in (("a", "wait-listen-before"), ("b", "receive-before"), ("b", "wait-active-before"),
-                        ("a", "commit-after")):
+    for host, where in (("a", "wait-listen-before"), ("b", "receive-before"), ("b", "wait-listen-before"),
+                        ("b", "activate-before"), ("a", "commit-after")):
         found[f"interrupted-{host}-{where}"] = lambda m, h=host, w=where: interrupted(m, h, w)
     for function in (cut_noticed_before_go, cut_right_before_go, cut_right_after_go):
         found[function.__name__.replace("_", "-")] = function

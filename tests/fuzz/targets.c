@@ -223,7 +223,7 @@ void fuzz_set_file(const uint8_t *data, size_t size)
     if (size > 1 && data[0] <= 64 && ftruncate(fd, SET_FILE_HEAD + (data[0] ? 8 : 0)))
         REQUIRE(false);
     REQUIRE(fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) == 0);
-    if (set_file_load(fd, &set, why, sizeof(why)) == 0) {
+    if (set_file_load(fd, &set, true, why, sizeof(why)) == 0) {
         for (uint64_t gfn = 0; (gfn = gfn_bitmap_next(&set.map, gfn)) < set.map.nr; gfn++)
             count++;
         REQUIRE(count == set.count);

@@ -277,6 +277,25 @@ static int print_stats(struct pagectl *p)
     return 0;
 }
 
+/* As the toolstack does it: an extent populated, whatever there is, and pages taken away. */
+static int fill(struct pagectl *p, uint64_t gfn, unsigned int order)
+{
+    xen_pfn_t pfn = gfn;
+
+    return xc_domain_populate_physmap_exact(p->xch, p->domid, 1, order, 0, &pfn) ? -errno : 0;
+}
+
+static int empty(struct pagectl *p, uint64_t gfn, uint64_t end)
+{
+    for (; gfn < end; gfn++) {
+        xen_pfn_t pfn = gfn;
+
+        if (xc_domain_decrease_reservation_exact(p->xch, p->domid, 1, 0, &pfn))
+            return -errno;
+    }
+    return 0;
+}
+
 /* One page at a time: a user of it besides the domain. */
 static int keep_mapped(struct pagectl *p, uint64_t gfn)
 {
@@ -396,6 +415,10 @@ static int command(struct pagectl *p, const char *line)
         return batch_prep_superpage(&p->ops, &p->pages, gfn);
     if (sscanf(line, "collapse %" SCNx64, &gfn) == 1)
         return batch_collapse(&p->ops, gfn);
+    if (sscanf(line, "fill %" SCNx64 " %u", &gfn, &n) == 2)
+        return fill(p, gfn, n);
+    if (sscanf(line, "empty %" SCNx64 " %" SCNx64, &gfn, &end) == 2)
+        return empty(p, gfn, end);
     if (strcmp(line, "ringstats") == 0)
         return batch_ring_stats(&p->ops);
     if (strcmp(line, "quiet") == 0 || strcmp(line, "verbose") == 0) {

@@ -38,6 +38,14 @@ static const char *command;
 static unsigned int questions;
 static bool suspended;
 static uint64_t logdirty_before_suspend, stopped_at;
+static uint64_t *early; /* the set, as it was named before the suspend */
+static size_t early_len;
+static int early_fd, back = -1;
+
+/* To the pages named early, on the back channel. */
+struct answer {
+    uint32_t type, length;
+};
 
 static uint64_t now_us(void)
 {
@@ -117,9 +125,23 @@ static uint32_t new_domain(const xc_dominfo_t *like)
     return domid;
 }
 
-static int restore(uint32_t domid, int stream, int set_fd)
+/* The destination's part before the source is suspended: the set file has what is likely to be in it. */
+static int named_early(void *data)
 {
-    struct restore_callbacks callbacks = {.postcopy_set_fd = set_fd};
+    struct stat st;
+
+    (void)data;
+    if (early || fcntl(early_fd, F_GET_SEALS) || fstat(early_fd, &st))
+        return 0;
+    early_len = (size_t)st.st_size;
+    early = malloc(early_len);
+    return early && pread(early_fd, early, early_len, 0) == st.st_size;
+}
+
+static int restore(uint32_t domid, int stream, int set_fd, bool good)
+{
+    struct restore_callbacks callbacks = {.postcopy_set_fd = set_fd,
+                                          .postcopy_early = good ? named_early : NULL};
     unsigned long store = 0, console = 0;
     int store_port = xc_evtchn_alloc_unbound(xch, domid, 0),
         console_port = xc_evtchn_alloc_unbound(xch, domid, 0);
@@ -128,7 +150,29 @@ static int restore(uint32_t domid, int stream, int set_fd)
         err(1, "event channels");
     lseek(stream, 0, SEEK_SET);
     return xc_domain_restore(xch, stream, domid, (unsigned int)store_port, &store, 0,
-                             (unsigned int)console_port, &console, 0, XC_STREAM_PLAIN, &callbacks, -1);
+                             (unsigned int)console_port, &console, 0, XC_STREAM_PLAIN, &callbacks, back);
+}
+
+static bool in_set(const uint64_t *set, uint64_t pfn)
+{
+    return pfn < set[1] && (set[3 + pfn / 64] >> (pfn % 64) & 1);
+}
+
+static void compare_early(const uint64_t *set, xen_pfn_t nr_pfns)
+{
+    const struct answer expected = {.type = 0x15};
+    struct answer answer;
+    uint64_t gone = 0, come = 0;
+
+    for (uint64_t pfn = 0; early && pfn < nr_pfns; pfn++) {
+        gone += in_set(early, pfn) && !in_set(set, pfn);
+        come += !in_set(early, pfn) && in_set(set, pfn);
+    }
+    printf("move early named=%" PRIu64 " gone=%" PRIu64 " come=%" PRIu64 " answered=%d\n",
+           early ? early[2] : 0, gone, come,
+           lseek(back, 0, SEEK_END) == (off_t)sizeof(answer) &&
+               pread(back, &answer, sizeof(answer), 0) == (ssize_t)sizeof(answer) &&
+               !memcmp(&answer, &expected, sizeof(answer)));
 }
 
 static uint8_t *contents(int fd, size_t *len)
@@ -201,7 +245,7 @@ static void compare(uint32_t target, const uint64_t *set, xen_pfn_t nr_pfns)
         types_of(target, pfn, BATCH, to);
         for (unsigned int i = 0; i < BATCH; i++) {
             uint64_t p = pfn + i;
-            bool left = p < set[1] && (set[3 + p / 64] >> (p % 64) & 1);
+            bool left = in_set(set, p);
 
             populated += !from[i];
             if (left) {
@@ -254,10 +298,16 @@ enum broken {
     TOO_FAR,
     CUT,
     PLAIN,
+    EARLY_TWICE,
+    EARLY_LATE,
+    EARLY_GONE,
+    EARLY_TOO_FAR,
+    OLD,
     BROKEN_KINDS
 };
-static const char *const broken_name[] = {"no-set",      "no-begin", "two-begins", "twice", "pages-after",
-                                          "never-there", "too-many", "too-far",    "cut",   "plain"};
+static const char *const broken_name[] = {
+    "no-set", "no-begin", "two-begins",  "twice",      "pages-after", "never-there",   "too-many", "too-far",
+    "cut",    "plain",    "early-twice", "early-late", "early-gone",  "early-too-far", "old"};
 
 static void put(int fd, const void *data, size_t len)
 {
@@ -265,14 +315,19 @@ static void put(int fd, const void *data, size_t len)
         err(1, "write");
 }
 
-static void put_run(int fd, uint32_t type, uint64_t pfn, uint64_t nr)
+static void put_record(int fd, uint32_t rec_type, uint32_t type, uint64_t pfn, uint64_t nr)
 {
     const struct {
         uint32_t rec_type, length, type, format;
         uint64_t first, count, pfn, nr;
-    } rec = {0x14, 40, type, 0, pfn, nr, pfn, nr};
+    } rec = {rec_type, 40, type, 0, pfn, nr, pfn, nr};
 
     put(fd, &rec, sizeof(rec));
+}
+
+static void put_run(int fd, uint32_t type, uint64_t pfn, uint64_t nr)
+{
+    put_record(fd, 0x14, type, pfn, nr);
 }
 
 /* The good stream with one thing wrong. */
@@ -290,8 +345,18 @@ static void break_stream(int out, const uint8_t *good, size_t len, enum broken k
         if (kind == NO_BEGIN && type == 0x13)
             continue;
         /* What a plain migration would send. */
-        if (kind == PLAIN && (type == 0x13 || type == 0x14))
+        if (kind == PLAIN && (type == 0x13 || type == 0x14 || type == 0x15))
             continue;
+        /* What was sent before there were such records: not broken. */
+        if (kind == OLD && type == 0x15)
+            continue;
+        /* Without content: the end of the set. */
+        if (type == 0x15 && n == 8) {
+            if (kind == EARLY_GONE)
+                put_record(out, 0x15, 0xf, 0xff000, 1);
+            if (kind == EARLY_TOO_FAR)
+                put_record(out, 0x15, 0, 1ULL << 39, 1);
+        }
         if (kind == CUT && type == 0x14) {
             put(out, good + at, n - 8);
             return;
@@ -303,9 +368,12 @@ static void break_stream(int out, const uint8_t *good, size_t len, enum broken k
                 put_run(out, 0, 0x1000000, 0x1000000);
             if (kind == TOO_FAR)
                 put_run(out, 0, 1ULL << 39, 1);
+            if (kind == EARLY_LATE)
+                put_record(out, 0x15, 0, 0xff000, 1);
         }
         put(out, good + at, n);
-        if ((kind == TWO_BEGINS && type == 0x13) || (kind == TWICE && type == 0x14))
+        if ((kind == TWO_BEGINS && type == 0x13) || (kind == TWICE && type == 0x14) ||
+            (kind == EARLY_TWICE && type == 0x15 && n == 8))
             put(out, good + at, n);
         if (kind == PAGES_AFTER && type == 0x14 && pages)
             put(out, pages, record_len(pages));
@@ -322,7 +390,7 @@ static void try_broken(const xc_dominfo_t *like, const uint8_t *good, size_t len
         break_stream(stream, good, len, kind);
         printf("trying %s\n", broken_name[kind]);
         fflush(stdout);
-        rc = restore(domid, stream, kind == NO_SET ? 0 : set);
+        rc = restore(domid, stream, kind == NO_SET ? 0 : set, false);
         printf("broken %s rc=%d sealed=%d\n", broken_name[kind], rc, fcntl(set, F_GET_SEALS) != 0);
         xc_domain_destroy(xch, domid);
         close(stream);
@@ -337,6 +405,7 @@ int main(int argc, char **argv)
     struct save_callbacks callbacks = {
         .suspend = suspend, .precopy_policy = policy, .switch_qemu_logdirty = qemu_logdirty};
     int stream, from = memfd_create("from", MFD_ALLOW_SEALING), to = memfd_create("to", MFD_ALLOW_SEALING);
+    const struct answer yes = {.type = 0x15};
     size_t len, from_len, to_len;
     const uint8_t *from_set, *to_set, *good;
     xc_dominfo_t info;
@@ -358,7 +427,13 @@ int main(int argc, char **argv)
         errx(1, "no domain %u", source);
 
     callbacks.postcopy_set_fd = from;
-    rc = xc_domain_save(xch, stream, source, XCFLAGS_LIVE, &callbacks, XC_STREAM_PLAIN, -1);
+    /* The answer that the destination will give is there already: the stream is not read before it is whole.
+     */
+    early_fd = to;
+    back = memfd_create("back", 0);
+    if (back < 0 || pwrite(back, &yes, sizeof(yes), 0) != (ssize_t)sizeof(yes))
+        err(1, "back channel");
+    rc = xc_domain_save(xch, stream, source, XCFLAGS_LIVE, &callbacks, XC_STREAM_PLAIN, back);
     if (rc)
         err(1, "xc_domain_save: %d", rc);
     stopped_at = now_us() - stopped_at;
@@ -368,7 +443,9 @@ int main(int argc, char **argv)
     fflush(stdout);
 
     target = new_domain(&info);
-    rc = restore(target, stream, to);
+    if (ftruncate(back, 0) || lseek(back, 0, SEEK_SET))
+        err(1, "back channel");
+    rc = restore(target, stream, to, true);
     if (rc)
         err(1, "xc_domain_restore: %d", rc);
     from_set = contents(from, &from_len);
@@ -378,6 +455,7 @@ int main(int argc, char **argv)
            fcntl(from, F_GET_SEALS), fcntl(to, F_GET_SEALS));
     if (xc_domain_nr_gpfns(xch, source, &nr_pfns) < 0)
         err(1, "size of the domain");
+    compare_early((const uint64_t *)(const void *)to_set, nr_pfns);
     compare(target, (const uint64_t *)(const void *)to_set, nr_pfns);
     xc_domain_destroy(xch, target);
     fflush(stdout);

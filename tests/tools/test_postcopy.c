@@ -268,7 +268,7 @@ static void test_file(void **state)
     add(&set, 63, 3);
     fd = memfd_create("set", MFD_ALLOW_SEALING);
     assert_true(fd >= 0);
-    assert_int_equal(postcopy_set_write(&set, fd), 0);
+    assert_int_equal(postcopy_set_write(&set, fd, true), 0);
     assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
     assert_int_equal(read(fd, words, 24), 24);
     assert_memory_equal(words, "XPCSET01", 8);
@@ -280,22 +280,37 @@ static void test_file(void **state)
     assert_int_equal(read(fd, &more, 1), 0);
     assert_int_equal(fcntl(fd, F_GET_SEALS), F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL);
     /* once only */
-    assert_int_equal(postcopy_set_write(&set, fd), -1);
+    assert_int_equal(postcopy_set_write(&set, fd, true), -1);
     assert_int_equal(errno, EPERM);
     close(fd);
     postcopy_set_free(&set);
 
     fd = memfd_create("empty", MFD_ALLOW_SEALING);
-    assert_int_equal(postcopy_set_write(&set, fd), 0);
+    assert_int_equal(postcopy_set_write(&set, fd, true), 0);
     assert_int_equal(lseek(fd, 0, SEEK_END), 24);
     assert_int_equal(pread(fd, words, 24, 0), 24);
     assert_int_equal(words[1], 0);
     assert_int_equal(words[2], 0);
     close(fd);
 
+    /* what is likely to be in it comes before, and need not be more */
+    add(&set, 1000, 1);
+    fd = memfd_create("early", MFD_ALLOW_SEALING);
+    assert_int_equal(postcopy_set_write(&set, fd, false), 0);
+    assert_int_equal(fcntl(fd, F_GET_SEALS), 0);
+    assert_int_equal(lseek(fd, 0, SEEK_END), 24 + 16 * 8);
+    assert_int_equal(pread(fd, words, 24, 0), 24);
+    assert_int_equal(words[2], 1);
+    postcopy_set_free(&set);
+    add(&set, 3, 1);
+    assert_int_equal(postcopy_set_write(&set, fd, true), 0);
+    assert_int_equal(lseek(fd, 0, SEEK_END), 24 + 8);
+    postcopy_set_free(&set);
+    close(fd);
+
     /* a file that cannot be sealed is no set */
     fd = memfd_create("unsealable", 0);
-    assert_int_equal(postcopy_set_write(&set, fd), -1);
+    assert_int_equal(postcopy_set_write(&set, fd, true), -1);
     close(fd);
 }
 

@@ -82,6 +82,27 @@ void write_set(int fd, uint64_t without, uint64_t with)
     assert_int_equal(fcntl(fd, F_ADD_SEALS, ALL_SEALS), 0);
 }
 
+/* What libxc hands over then. */
+void write_early(int fd, bool (*in)(uint64_t gfn))
+{
+    static uint8_t bytes[SET_FILE_HEAD + (NR + 63) / 64 * 8];
+    uint64_t count = 0, nr = 0;
+
+    memset(bytes, 0, sizeof(bytes));
+    memcpy(bytes, SET_FILE_MAGIC, 8);
+    for (uint64_t gfn = 0; gfn < NR; gfn++) {
+        if (in(gfn)) {
+            bytes[SET_FILE_HEAD + gfn / 8] |= (uint8_t)(1u << gfn % 8);
+            nr = gfn + 1;
+            count++;
+        }
+    }
+    put_u64(bytes + 8, nr);
+    put_u64(bytes + 16, count);
+    assert_int_equal(pwrite(fd, bytes, SET_FILE_HEAD + (nr + 63) / 64 * 8, 0),
+                     SET_FILE_HEAD + (nr + 63) / 64 * 8);
+}
+
 static pid_t start_xl(void)
 {
     pid_t pid = fork();
@@ -201,6 +222,27 @@ void suspend(struct move *m)
     write_set(m->set_fd[1], UINT64_MAX, UINT64_MAX);
 }
 
+/* The source runs, and receive has marked. */
+void start_early(struct move *m, bool (*early)(uint64_t gfn))
+{
+    m->f.receive.early = true;
+    write_early(m->set_fd[1], early);
+    start_serve(m);
+    fixture_start_receive(&m->f);
+    json_decref(fixture_await(&m->f, "receive", "listen"));
+}
+
+/* The stream is in. */
+void send_all(struct move *m)
+{
+    m->f.results[0].suspended = true;
+    assert_int_equal(ftruncate(m->set_fd[1], 0), 0);
+    lseek(m->set_fd[1], 0, SEEK_SET);
+    write_set(m->set_fd[0], UINT64_MAX, UINT64_MAX);
+    write_set(m->set_fd[1], UINT64_MAX, UINT64_MAX);
+    assert_int_equal(command(m, "activate --session " ID), 0);
+}
+
 void ready(struct move *m)
 {
     start_serve(m);
@@ -282,6 +324,8 @@ int switch_main(int argc, char **argv, const struct CMUnitTest *tests, size_t n)
 {
     if (argc > 1 && strcmp(argv[1], "join") == 0)
         return cmd_join(argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], "activate") == 0)
+        return cmd_activate(argc - 1, argv + 1);
     if (argc > 1 && strcmp(argv[1], "commit") == 0)
         return cmd_commit(argc - 1, argv + 1);
     if (argc > 1 && strcmp(argv[1], "abort") == 0)

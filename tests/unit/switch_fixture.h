@@ -43,6 +43,9 @@ bool outstanding(uint64_t gfn);
 /* What libxc does at the switch. */
 void write_set(int fd, uint64_t without, uint64_t with);
 
+/* What it hands over before, likely to be in the set. */
+void write_early(int fd, bool (*in)(uint64_t gfn));
+
 void kill_xl(struct move *m, int side);
 
 int setup(void **state);
@@ -57,6 +60,12 @@ bool file_has(const struct move *m, const char *name, const char *text);
 void start_serve(struct move *m);
 
 void suspend(struct move *m);
+
+/* As far as early marking: receive has done it, and the source runs. */
+void start_early(struct move *m, bool (*in)(uint64_t gfn));
+
+/* The source is suspended, the stream is in, and receive told. */
+void send_all(struct move *m);
 
 /* As far as READY. */
 void ready(struct move *m);

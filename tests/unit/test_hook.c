@@ -103,10 +103,14 @@ static void hook_starts_serve_and_receive(void **state)
     assert_true(file_has(m, "hook.err", "postcopy receive: domain g cannot be paged\n"));
     assert_false(file_has(m, "hook.err", "noise"));
     assert_false(file_has(m, "args", "--leave-paused"));
+    assert_false(file_has(m, "args", "--early"));
     snprintf(with, sizeof(with), "%s POSTCOPY_PAUSED=1", both);
     fake_pager(m, "exit 0", "exit 0");
     assert_int_equal(hook(m, with, "receive", ""), 0);
     assert_true(file_has(m, "args", " --leave-paused "));
+    snprintf(with, sizeof(with), "%s POSTCOPY_EARLY=1", both);
+    assert_int_equal(hook(m, with, "receive", ""), 0);
+    assert_true(file_has(m, "args", " --early "));
 }
 
 static void hook_tells_a_hand_back_from_a_failure(void **state)
@@ -146,6 +150,48 @@ static void hook_sees_a_migration_through(void **state)
     ends(&m->f.receive_pid, EXIT_DONE);
     ends(&m->f.serve_pid, EXIT_DONE);
     nothing_wrong(m);
+}
+
+static void hook_sees_an_early_start_through(void **state)
+{
+    struct move *m = *state;
+
+    fake_pager(m, "exit 0", "exit 0");
+    m->f.receive.early = true;
+    write_early(m->set_fd[1], outstanding);
+    start_serve(m);
+    fixture_start_receive(&m->f);
+    json_decref(fixture_status(&m->f, "receive"));
+    assert_int_equal(hook(m, "POSTCOPY_ROLE=receive POSTCOPY_STATE=listen POSTCOPY_EARLY=1", "wait", ""), 0);
+    assert_int_equal(ftruncate(m->set_fd[1], 0), 0);
+    suspend(m);
+    assert_int_equal(hook(m, "POSTCOPY_ROLE=receive POSTCOPY_STATE=active", "activate", ""), 0);
+    assert_int_equal(hook(m, "POSTCOPY_ROLE=serve", "commit", ""), 0);
+    assert_int_equal(hook(m, "POSTCOPY_ROLE=receive", "commit", ""), 0);
+    unpause(m);
+    ends(&m->f.receive_pid, EXIT_DONE);
+    ends(&m->f.serve_pid, EXIT_DONE);
+    nothing_wrong(m);
+}
+
+/* activate says why it did not come to it, whether receive fails then or has failed before. */
+static void hook_says_why_an_early_start_failed(void **state)
+{
+    struct move *m = *state;
+
+    fake_pager(m, "exit 0", "exit 0");
+    m->f.serve.watch_pid = m->f.receive.watch_pid = 0;
+    m->f.destination.no_claim = true;
+    start_early(m, outstanding);
+    assert_int_equal(ftruncate(m->set_fd[1], 0), 0);
+    suspend(m);
+    assert_int_equal(hook(m, "", "activate", ""), 1);
+    assert_true(
+        file_has(m, "hook.err", "postcopy activate: receive ended before it was active: no memory on"));
+    both_give_up(m);
+    assert_int_equal(hook(m, "", "activate", ""), 1);
+    assert_true(
+        file_has(m, "hook.err", "postcopy activate: receive ended before it was active: no memory on"));
 }
 
 static void hook_says_why_a_session_failed(void **state)
@@ -192,6 +238,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         MOVE(hook_keeps_the_token_of_a_fit_host),    MOVE(hook_starts_serve_and_receive),
         MOVE(hook_tells_a_hand_back_from_a_failure), MOVE(hook_sees_a_migration_through),
+        MOVE(hook_sees_an_early_start_through),      MOVE(hook_says_why_an_early_start_failed),
         MOVE(hook_says_why_a_session_failed),        MOVE(a_killed_serve_is_not_waited_for),
     };
 

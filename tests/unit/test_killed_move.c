@@ -52,6 +52,26 @@ static void at_each_step_of_the_switch(void **state)
     assert_true(m->f.results[1].touches > 1300);
 }
 
+static void what_was_marked_early_is_not_forgotten(void **state)
+{
+    struct move *m = *state;
+    json_t *report;
+
+    m->f.receive.push_on_fault = true;
+    start_early(m, outstanding);
+    send_all(m);
+    json_decref(fixture_await(&m->f, "receive", "active"));
+    killed_and_followed(m, 2);
+    report = fixture_status(&m->f, "receive");
+    assert_int_equal(figure(report, "pages", "marked_early"), 1299);
+    assert_int_equal(figure(report, "pages", "marked_late"), 0);
+    json_decref(report);
+    commit(m, "serve");
+    commit(m, "receive");
+    unpause(m);
+    moved(m);
+}
+
 static void when_every_page_is_here_and_nobody_has_committed(void **state)
 {
     struct move *m = *state;
@@ -229,6 +249,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         MOVE(at_each_step_of_the_switch),
+        MOVE(what_was_marked_early_is_not_forgotten),
         MOVE(when_every_page_is_here_and_nobody_has_committed),
         MOVE(the_source_keeps_a_guest_that_is_given_up),
         MOVE(xl_dies_while_there_is_no_pager),

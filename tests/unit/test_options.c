@@ -204,6 +204,10 @@ static void what_comes_with_xl(void **state)
     assert_false(received.detach);
     /* It is ours alone. */
     assert_int_equal(fcntl(set, F_GETFD), FD_CLOEXEC);
+    assert_false(received.early);
+    assert_int_equal(RECEIVE("--session", ID, "--set-fd", fd, "--early"), EXIT_DONE);
+    assert_true(received.early);
+    assert_int_equal(RECEIVE("--early"), EXIT_USAGE);
     assert_int_equal(RECEIVE("--session", ID), EXIT_USAGE);
     assert_int_equal(RECEIVE("--set-fd", fd), EXIT_USAGE);
     assert_int_equal(RECEIVE("--watch-pid", "1"), EXIT_USAGE);

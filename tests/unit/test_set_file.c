@@ -43,7 +43,7 @@ static void refused(size_t size, int seals, int rc, const char *reason)
     char why[256] = "";
     int fd = file_of(size, seals);
 
-    assert_int_equal(set_file_load(fd, &set, why, sizeof(why)), rc);
+    assert_int_equal(set_file_load(fd, &set, true, why, sizeof(why)), rc);
     if (!strstr(why, reason))
         fprintf(stderr, "why: %s\n", why);
     assert_non_null(strstr(why, reason));
@@ -65,7 +65,7 @@ static void a_good_one(void **state)
     fd = file_of(48, ALL_SEALS);
     /* Whoever wrote it left the offset at its end. */
     assert_int_equal(lseek(fd, 0, SEEK_END), 48);
-    assert_int_equal(set_file_load(fd, &set, why, sizeof(why)), 0);
+    assert_int_equal(set_file_load(fd, &set, true, why, sizeof(why)), 0);
     assert_int_equal(set.count, 4);
     assert_int_equal(set.map.nr, 131);
     assert_int_equal(gfn_bitmap_next(&set.map, 0), 0);
@@ -85,7 +85,7 @@ static void an_empty_one(void **state)
     (void)state;
     head(0, 0);
     fd = file_of(24, ALL_SEALS);
-    assert_int_equal(set_file_load(fd, &set, why, sizeof(why)), 0);
+    assert_int_equal(set_file_load(fd, &set, true, why, sizeof(why)), 0);
     assert_int_equal(set.count, 0);
     assert_int_equal(gfn_bitmap_next(&set.map, 0), 0);
     set_file_free(&set);
@@ -106,6 +106,25 @@ static void not_sealed(void **state)
     bytes[24] = 1;
     for (size_t i = 0; i < sizeof(some) / sizeof(some[0]); i++)
         refused(32, some[i], -EBUSY, "not sealed");
+}
+
+/* One that is not the final one needs no seals, but everything else. */
+static void not_the_final_one(void **state)
+{
+    struct set_file set;
+    char why[256];
+    int fd;
+
+    (void)state;
+    head(1, 1);
+    bytes[24] = 1;
+    fd = file_of(32, 0);
+    assert_int_equal(set_file_load(fd, &set, false, why, sizeof(why)), 0);
+    assert_int_equal(set.count, 1);
+    set_file_free(&set);
+    assert_int_equal(ftruncate(fd, 31), 0);
+    assert_int_equal(set_file_load(fd, &set, false, why, sizeof(why)), -EPROTO);
+    close(fd);
 }
 
 static void malformed(void **state)
@@ -145,15 +164,16 @@ static void no_memfd_at_all(void **state)
     int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
     (void)state;
-    assert_true(set_file_load(fd, &set, why, sizeof(why)) < 0);
+    assert_true(set_file_load(fd, &set, true, why, sizeof(why)) < 0);
     close(fd);
-    assert_int_equal(set_file_load(-1, &set, why, sizeof(why)), -EBADF);
+    assert_int_equal(set_file_load(-1, &set, true, why, sizeof(why)), -EBADF);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_good_one), cmocka_unit_test(an_empty_one),    cmocka_unit_test(not_sealed),
+        cmocka_unit_test(a_good_one), cmocka_unit_test(an_empty_one),
+        cmocka_unit_test(not_sealed), cmocka_unit_test(not_the_final_one),
         cmocka_unit_test(malformed),  cmocka_unit_test(no_memfd_at_all),
     };
 

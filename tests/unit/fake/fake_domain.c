@@ -316,11 +316,31 @@ static int be_info(struct backend *be, struct backend_domain *out)
     return 0;
 }
 
+static bool absent(const struct fake_domain *d, uint64_t gfn)
+{
+    return gfn < d->config.nr_gfns && (d->type[gfn] == FAKE_PAGED || d->type[gfn] == FAKE_PAGING_IN) &&
+           !d->nominated[gfn];
+}
+
+/* XENMEM_populate_physmap, by the toolstack. */
+static void populate_needed(struct fake_domain *d)
+{
+    for (uint64_t gfn = d->config.needed_first; gfn < d->config.needed_first + d->config.needed_count;
+         gfn++) {
+        if (absent(d, gfn) && !d->config.needed_untold && slot_free(d, true))
+            put_entry(d, gfn, 0, ENTRY_DROP, 1);
+        fake_contents(gfn, 1, page_of(d, gfn));
+        d->type[gfn] = FAKE_RAM;
+    }
+    d->config.needed_count = 0;
+}
+
 static int be_pause(struct backend *be)
 {
     struct fake_domain *d = of(be);
 
     pthread_mutex_lock(&d->lock);
+    populate_needed(d);
     d->pauses++;
     d->our_pauses++;
     pthread_mutex_unlock(&d->lock);
@@ -394,6 +414,26 @@ static int be_populate(struct backend *be, const uint64_t *gfns, unsigned int n)
     return rc;
 }
 
+static int be_release(struct backend *be, const uint64_t *gfns, unsigned int n)
+{
+    struct fake_domain *d = of(be);
+
+    pthread_mutex_lock(&d->lock);
+    be->calls.release++;
+    if (n > BACKEND_BATCH_MAX || d->results->claim)
+        violation(d, "release of too many, or late");
+    for (unsigned int i = 0; i < n; i++) {
+        if (!absent(d, gfns[i]))
+            violation(d, "release of a page that is not absent");
+        if (slot_free(d, true))
+            put_entry(d, gfns[i], 0, ENTRY_DROP, 1);
+        d->type[gfns[i]] = FAKE_HOLE;
+        d->results->released++;
+    }
+    pthread_mutex_unlock(&d->lock);
+    return 0;
+}
+
 static int be_claim(struct backend *be, uint64_t pages)
 {
     struct fake_domain *d = of(be);
@@ -429,6 +469,8 @@ static int be_attach(struct backend *be, const struct backend_wish *wish, char *
         snprintf(why, why_size, "not today");
         return -ENODEV;
     }
+    if (wish->own_ring && !(set & FEATURE_RING))
+        return -EOPNOTSUPP;
     if (!(set & FEATURE_RING))
         set &= ~FEATURE_RANGE;
     be->features =
@@ -569,9 +611,14 @@ static int mark_one(struct fake_domain *d, uint64_t gfn)
         return -EBUSY; /* nominated pages only; or mapped by someone */
     if (d->type[gfn] == FAKE_HOLE && d->config.populate_most && d->results->marks == d->config.populate_most)
         return -ENOMEM; /* for the p2m */
+    /* Who waits for it asks again. */
     d->type[gfn] = FAKE_PAGED;
     memset(page_of(d, gfn), 0xee, FAKE_PAGE);
     d->results->marks++;
+    if (d->config.map_early && gfn == d->config.map_early) {
+        foreign(d, gfn);
+        d->config.map_early = 0;
+    }
     return 0;
 }
 
@@ -670,12 +717,6 @@ static int be_load(struct backend *be, uint64_t gfn, const void *page)
     }
     pthread_mutex_unlock(&d->lock);
     return rc;
-}
-
-static bool absent(const struct fake_domain *d, uint64_t gfn)
-{
-    return gfn < d->config.nr_gfns && (d->type[gfn] == FAKE_PAGED || d->type[gfn] == FAKE_PAGING_IN) &&
-           !d->nominated[gfn];
 }
 
 static bool region_is(const struct fake_domain *d, uint64_t gfn, enum fake_type type)
@@ -918,6 +959,7 @@ static const struct backend_ops fake_ops = {
     .populated = be_populated,
     .special = be_special,
     .populate = be_populate,
+    .release = be_release,
     .claim = be_claim,
     .forget = be_forget,
     .owned = be_owned,

@@ -41,7 +41,7 @@ struct fake_results {
     uint64_t touches, wrong_pages, violations, marks, loads, replaced, dropped, foreign;
     uint64_t blocked_vcpus;
     uint64_t first_wrong_gfn;
-    uint64_t populated, claim, claimed, forgotten;
+    uint64_t populated, claim, claimed, forgotten, released;
     uint64_t our_pauses;                          /* left when the domain was closed */
     volatile bool suspended;                      /* set by the test */
     int ready;                                    /* the domain was opened */
@@ -67,8 +67,13 @@ struct fake_config {
     uint64_t spoil_gfn;       /* after its load this page gets a wrong byte; UINT64_MAX: none */
     bool running;             /* not paused when opened */
     bool pv;
-    bool ran;               /* before it was opened */
-    bool switched;          /* a destination without pages, but for the special one */
+    bool ran;      /* before it was opened */
+    bool switched; /* a destination without pages, but for the special one */
+    /* libxc's part between early marking and the set: it populates these gfns, whatever is there, right
+     * before receive's first pause; and if the ring is full then, Xen tells nobody. */
+    uint64_t needed_first, needed_count;
+    bool needed_untold;
+    uint64_t map_early;     /* dom0 maps that page as soon as it is marked; 0: none */
     bool no_claim;          /* the host has no memory to claim */
     uint64_t populate_most; /* nor for more than so many pages; 0: it has */
     bool foreign_uuid;

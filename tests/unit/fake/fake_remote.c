@@ -22,6 +22,7 @@ enum op {
     OP_POPULATED,
     OP_SPECIAL,
     OP_POPULATE,
+    OP_RELEASE,
     OP_CLAIM,
     OP_FORGET,
     OP_ATTACH,
@@ -48,10 +49,11 @@ enum op {
 };
 
 static const char *const op_name[] = {
-    "open",       "close",    "info",   "pause",      "unpause",     "max_gfn",      "populated", "special",
-    "populate",   "claim",    "forget", "attach",     "can_outlive", "attach_again", "types",     "ask_anew",
-    "detach",     "abandon",  "slots",  "ring_stats", "mark",        "mark_batch",   "unmark",    "load",
-    "load_batch", "collapse", "repair", "next_entry", "respond",     "push",         "map",       "check",
+    "open",         "close",      "info",     "pause",  "unpause",    "max_gfn",  "populated",
+    "special",      "populate",   "release",  "claim",  "forget",     "attach",   "can_outlive",
+    "attach_again", "types",      "ask_anew", "detach", "abandon",    "slots",    "ring_stats",
+    "mark",         "mark_batch", "unmark",   "load",   "load_batch", "collapse", "repair",
+    "next_entry",   "respond",    "push",     "map",    "check",
 };
 
 struct call {
@@ -177,6 +179,9 @@ static void carry_out(struct backend *be, struct call *c, struct reply *r)
         break;
     case OP_POPULATE:
         r->rc = ops->populate(be, c->in.words, (unsigned int)c->a);
+        break;
+    case OP_RELEASE:
+        r->rc = ops->release(be, c->in.words, (unsigned int)c->a);
         break;
     case OP_CLAIM:
         r->rc = ops->claim(be, c->a);
@@ -379,14 +384,24 @@ static int be_special(struct backend *be, uint64_t gfns[BACKEND_SPECIAL_MAX])
     return r->rc;
 }
 
-static int be_populate(struct backend *be, const uint64_t *gfns, unsigned int n)
+static int ask_about_gfns(struct backend *be, enum op op, const uint64_t *gfns, unsigned int n)
 {
     static struct call c;
 
-    c.op = OP_POPULATE;
+    c.op = op;
     c.a = n;
     memcpy(c.in.words, gfns, n * sizeof(*gfns));
     return ask(be, &c)->rc;
+}
+
+static int be_populate(struct backend *be, const uint64_t *gfns, unsigned int n)
+{
+    return ask_about_gfns(be, OP_POPULATE, gfns, n);
+}
+
+static int be_release(struct backend *be, const uint64_t *gfns, unsigned int n)
+{
+    return ask_about_gfns(be, OP_RELEASE, gfns, n);
 }
 
 static int be_claim(struct backend *be, uint64_t pages)
@@ -618,6 +633,7 @@ static const struct backend_ops remote_ops = {
     .populated = be_populated,
     .special = be_special,
     .populate = be_populate,
+    .release = be_release,
     .claim = be_claim,
     .forget = be_forget,
     .owned = be_owned,
