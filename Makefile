@@ -6,19 +6,23 @@ DESTDIR ?=
 B := build
 BIN := $(B)/pager/xenpaging-pc
 
-.PHONY: all help setup xen xen-dev xen-export images demo test test-long bench-paging lint sanitize install clean
+.PHONY: all help setup xen xen-4.20 xen-dev xen-export images demo test test-long bench-paging lint sanitize install clean
 
 all: ## build xenpaging-pc into build/pager/
 	@$(MAKE) --no-print-directory -C pager OUT=../$(B)/pager
 
 help: ## print the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
+	@sed -n 's/^\([a-z0-9.-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
 setup: ## install the Debian packages of tests/setup/packages.txt that are missing (needs root)
 	@tests/setup/install
 
 xen: setup ## build patched Xen (release and debug) and its tools from Debian's source (XEN_TARBALL=FILE: by hand)
 	@tests/xen/xen-build all
+
+xen-4.20: setup ## the same of Xen 4.20, Debian trixie's source, into build/xen/4.20 (release only; nothing runs it yet)
+	@tests/xen/xen-build --release 4.20 hypervisor release
+	@tests/xen/xen-build --release 4.20 tools
 
 xen-dev: setup ## leave the patched Xen tree, series as commits, in build/xen/dev
 	@tests/xen/xen-build dev
