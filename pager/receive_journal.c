@@ -175,10 +175,8 @@ void receive_journal_take_over(struct receive_journal *j)
     pool_ring_take_over_consumer(&j->pool.reports);
 }
 
-int receive_journal_write_set(int fd, const struct pagein *pages)
+int receive_map_file(int fd, size_t bytes, void **map)
 {
-    size_t bytes = (size_t)(pages->nr / 64 + 1) * sizeof(uint64_t);
-    struct gfn_bitmap set = {.nr = pages->nr};
     int rc;
 
     if (ftruncate(fd, (off_t)bytes))
@@ -186,13 +184,24 @@ int receive_journal_write_set(int fd, const struct pagein *pages)
     rc = -posix_fallocate(fd, 0, (off_t)bytes);
     if (rc)
         return rc;
-    set.words = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (set.words == MAP_FAILED)
-        return -errno;
+    *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    return *map == MAP_FAILED ? -errno : 0;
+}
+
+int receive_journal_write_set(int fd, const struct pagein *pages)
+{
+    size_t bytes = (size_t)(pages->nr / 64 + 1) * sizeof(uint64_t);
+    struct gfn_bitmap set = {.nr = pages->nr};
+    void *map;
+    int rc = receive_map_file(fd, bytes, &map);
+
+    if (rc)
+        return rc;
+    set.words = map;
     for (uint64_t gfn = 0; gfn < set.nr; gfn++)
         if (pagein_state(pages, gfn) != PAGE_KEPT)
             gfn_bitmap_set(&set, gfn);
-    munmap(set.words, bytes);
+    munmap(map, bytes);
     return 0;
 }
 

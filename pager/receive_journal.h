@@ -156,6 +156,9 @@ void receive_journal_facts_written(struct receive_journal *j);
 /* The pager before this one is dead: what it was amid of is done, or undone. */
 void receive_journal_take_over(struct receive_journal *j);
 
+/* So much memory behind fd, and where it is mapped (munmap() it). 0 or -errno. */
+int receive_map_file(int fd, size_t bytes, void **map);
+
 /*
  * The set: a bitmap in a memfd that the keeper holds, made when the set is known. write: 0 or -errno; map:
  * the words, NULL with errno.

@@ -9,11 +9,9 @@
  * them back, and outlive a pager that is killed where they are gathered, in memory that the keeper holds.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #define XXH_STATIC_LINKING_ONLY
 #include <xxhash.h>
@@ -36,37 +34,21 @@ static uint8_t *place(const struct receive_stage *stage, uint64_t gfn)
     return stage->pages + gfn % BACKEND_SUPER * POOL_PAGE_SIZE;
 }
 
-/* Made by the first pager that needs them: where Xen has no superpages, nobody does. 0 or -errno. */
-static int map_stages(int fd, uint8_t **pages)
-{
-    const size_t bytes = RECEIVE_STAGES * RECEIVE_STAGE_BYTES;
-    void *map;
-    int rc;
-
-    if (ftruncate(fd, (off_t)bytes))
-        return -errno;
-    rc = -posix_fallocate(fd, 0, (off_t)bytes);
-    if (rc)
-        return rc;
-    map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (map == MAP_FAILED)
-        return -errno;
-    *pages = map;
-    return 0;
-}
-
 int receive_super_init(struct receiver *r)
 {
-    uint8_t *pages = NULL;
+    void *map = NULL;
+    uint8_t *pages;
     int rc = 0;
 
     if (gfn_bitmap_init(&r->super, r->max_gfn / BACKEND_SUPER + 1) ||
         gfn_bitmap_init(&r->collapse.busy, r->max_gfn / BACKEND_SUPER + 1))
         return -1;
     if ((r->be->features.set & BOTH) == BOTH)
-        rc = map_stages(r->keeping->stage_fd, &pages);
+        /* Made by the first pager that needs them: where Xen has no superpages, nobody does. */
+        rc = receive_map_file(r->keeping->stage_fd, RECEIVE_STAGES * RECEIVE_STAGE_BYTES, &map);
     if (rc && receive_journal_gathers(r->journal))
         return -1;
+    pages = rc ? NULL : map;
     if (rc)
         log_warning("no memory to gather superpages in: %s; pages are installed one by one", strerror(-rc));
     for (unsigned int i = 0; i < RECEIVE_STAGES; i++) {

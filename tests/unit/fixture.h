@@ -30,6 +30,10 @@ struct fixture {
 void fixture_init(struct fixture *f);
 void fixture_free(struct fixture *f);
 
+/* A test of its own: *state is a struct fixture. */
+int fixture_setup(void **state);
+int fixture_teardown(void **state);
+
 void fixture_start_serve(struct fixture *f);
 void fixture_start_receive(struct fixture *f);
 

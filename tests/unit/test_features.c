@@ -19,22 +19,6 @@
 #include "exit_status.h"
 #include "fixture.h"
 
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof(*f));
-
-    fixture_init(f);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    fixture_free(*state);
-    free(*state);
-    return 0;
-}
-
 static json_t *run(struct fixture *f)
 {
     fixture_start_serve(f);
@@ -627,7 +611,7 @@ static void what_is_in_use_in_words(void **state)
 
 int main(int argc, char **argv)
 {
-#define FEATURE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define FEATURE(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
         FEATURE(what_is_in_use_in_words),
         FEATURE(the_same_bits_stay_one_by_one),

@@ -17,22 +17,6 @@
 #include "exit_status.h"
 #include "fixture.h"
 
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof(*f));
-
-    fixture_init(f);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    fixture_free(*state);
-    free(*state);
-    return 0;
-}
-
 static void again(struct fixture *f)
 {
     fixture_free(f);
@@ -604,7 +588,7 @@ static void in_the_background_the_caller_is_let_go(void **state)
 
 int main(int argc, char **argv)
 {
-#define KILLED(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define KILLED(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
         KILLED(at_every_point),
         KILLED(while_taking_over),

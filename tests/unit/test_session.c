@@ -14,22 +14,6 @@
 #include "exit_status.h"
 #include "fixture.h"
 
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof(*f));
-
-    fixture_init(f);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    fixture_free(*state);
-    free(*state);
-    return 0;
-}
-
 static void both_end_with(struct fixture *f, int serve, int receive)
 {
     assert_int_equal(fixture_wait(f->receive_pid), receive);
@@ -586,7 +570,7 @@ static void many_seeds(void **state)
 
 int main(int argc, char **argv)
 {
-#define SESSION(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define SESSION(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
         SESSION(every_byte_arrives),
         SESSION(faulted_pages_come_on_demand),
