@@ -347,12 +347,6 @@ static int be_attach_again(struct backend *be, char *why, size_t why_size)
     return rc;
 }
 
-static int be_ask_anew(struct backend *be, uint64_t first, uint32_t nr, uint64_t *bitmap)
-{
-    be->calls.mark_batch++;
-    return paging_ops_mark(&xen_of(be)->ops, first, nr, bitmap);
-}
-
 static int be_detach(struct backend *be)
 {
     return last_error(xen_ring_detach(&xen_of(be)->ring, true));
@@ -592,7 +586,7 @@ static const struct backend_ops xen_ops = {
     .can_outlive = be_can_outlive,
     .attach_again = be_attach_again,
     .types = be_types,
-    .ask_anew = be_ask_anew,
+    .ask_anew = be_mark_batch, /* marked again: paging_in becomes paged */
     .detach = be_detach,
     .abandon = be_abandon,
     .slots = be_slots,

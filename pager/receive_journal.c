@@ -6,7 +6,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "core/gfn_bitmap.h"
 #include "fault_point.h"
 
 struct receive_journal *receive_journal_create(const struct pool *pool)
@@ -188,7 +187,7 @@ int receive_map_file(int fd, size_t bytes, void **map)
     return *map == MAP_FAILED ? -errno : 0;
 }
 
-int receive_journal_write_set(int fd, const struct pagein *pages)
+int receive_journal_write_set(int fd, const struct pagein *pages, const struct gfn_bitmap *among)
 {
     size_t bytes = (size_t)(pages->nr / 64 + 1) * sizeof(uint64_t);
     struct gfn_bitmap set = {.nr = pages->nr};
@@ -198,17 +197,16 @@ int receive_journal_write_set(int fd, const struct pagein *pages)
     if (rc)
         return rc;
     set.words = map;
-    for (uint64_t gfn = 0; gfn < set.nr; gfn++)
+    for (uint64_t gfn = 0; (gfn = gfn_bitmap_next(among, gfn)) < set.nr; gfn++)
         if (pagein_state(pages, gfn) != PAGE_KEPT)
             gfn_bitmap_set(&set, gfn);
     munmap(map, bytes);
     return 0;
 }
 
-const uint64_t *receive_journal_map_set(int fd, uint64_t nr)
+struct gfn_bitmap receive_journal_map_set(int fd, uint64_t nr)
 {
-    const uint64_t *words =
-        mmap(NULL, (size_t)(nr / 64 + 1) * sizeof(uint64_t), PROT_READ, MAP_SHARED, fd, 0);
+    void *map = mmap(NULL, (size_t)(nr / 64 + 1) * sizeof(uint64_t), PROT_READ, MAP_SHARED, fd, 0);
 
-    return words == MAP_FAILED ? NULL : words;
+    return (struct gfn_bitmap){.words = map == MAP_FAILED ? NULL : map, .nr = nr};
 }

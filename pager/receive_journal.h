@@ -26,6 +26,7 @@
 #include <sys/types.h>
 
 #include "backend.h"
+#include "core/gfn_bitmap.h"
 #include "core/pagein.h"
 #include "core/session.h"
 #include "pool.h"
@@ -160,10 +161,10 @@ void receive_journal_take_over(struct receive_journal *j);
 int receive_map_file(int fd, size_t bytes, void **map);
 
 /*
- * The set: a bitmap in a memfd that the keeper holds, made when the set is known. write: 0 or -errno; map:
- * the words, NULL with errno.
+ * The set: a bitmap in a memfd that the keeper holds, made when the set is known. write: all that is in it is
+ * among those (as many gfns as pages has); 0 or -errno. map: to be read only; words NULL with errno.
  */
-int receive_journal_write_set(int fd, const struct pagein *pages);
-const uint64_t *receive_journal_map_set(int fd, uint64_t nr);
+int receive_journal_write_set(int fd, const struct pagein *pages, const struct gfn_bitmap *among);
+struct gfn_bitmap receive_journal_map_set(int fd, uint64_t nr);
 
 #endif

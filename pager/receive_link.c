@@ -240,7 +240,7 @@ static bool can_be_followed(struct receiver *r)
         log_info("the ring of domain %u ends with this process: no other could take over", r->be->domid);
         return false;
     }
-    rc = receive_journal_write_set(r->keeping->set_fd, &r->pages);
+    rc = receive_journal_write_set(r->keeping->set_fd, &r->pages, &r->populated);
     if (rc)
         log_warning("no other pager can take over: the set cannot be kept: %s", strerror(-rc));
     return rc == 0;

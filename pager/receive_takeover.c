@@ -130,13 +130,12 @@ static int open_again(struct receiver *r, const struct receive_facts *f)
 }
 
 /* The pages of the set that Xen still says are absent; each of the others is settled. */
-static int ask_for_types(struct receiver *r, const uint64_t *set, uint64_t *holes)
+static int ask_for_types(struct receiver *r, const struct gfn_bitmap *set, uint64_t *holes)
 {
     uint8_t types[BACKEND_SCAN_MAX];
-    struct gfn_bitmap map = {.words = (uint64_t *)(uintptr_t)set, .nr = r->pages.nr};
 
-    for (uint64_t gfn = gfn_bitmap_next(&map, 0); gfn < map.nr; gfn = gfn_bitmap_next(&map, gfn)) {
-        uint64_t left = map.nr - gfn;
+    for (uint64_t gfn = gfn_bitmap_next(set, 0); gfn < set->nr; gfn = gfn_bitmap_next(set, gfn)) {
+        uint64_t left = set->nr - gfn;
         unsigned int n = left < BACKEND_SCAN_MAX ? (unsigned int)left : BACKEND_SCAN_MAX;
         int rc = r->be->ops->types(r->be, gfn, n, types);
 
@@ -146,7 +145,7 @@ static int ask_for_types(struct receiver *r, const uint64_t *set, uint64_t *hole
             return rc;
         }
         for (unsigned int i = 0; i < n; i++, gfn++) {
-            if (!gfn_bitmap_test(&map, gfn))
+            if (!gfn_bitmap_test(set, gfn))
                 continue;
             pagein_mark(&r->pages, gfn);
             if (types[i] == BACKEND_ABSENT)
@@ -212,21 +211,20 @@ static void count(struct receiver *r, const struct receive_facts *f, uint64_t ho
     receive_journal_count(r->journal, c);
 }
 
-static void ask_anew(struct receiver *r, const uint64_t *set)
+static void ask_anew(struct receiver *r, const struct gfn_bitmap *set)
 {
-    struct gfn_bitmap map = {.words = (uint64_t *)(uintptr_t)set, .nr = r->pages.nr};
     static uint64_t bits[ASK_ANEW_GFNS / 64];
     uint64_t first, gfn = 0;
 
-    while ((first = gfn_bitmap_next(&map, gfn)) < map.nr) {
+    while ((first = gfn_bitmap_next(set, gfn)) < set->nr) {
         bool any = false;
         uint64_t end;
         int rc;
 
         first -= first % 64;
-        end = map.nr - first < ASK_ANEW_GFNS ? map.nr : first + ASK_ANEW_GFNS;
+        end = set->nr - first < ASK_ANEW_GFNS ? set->nr : first + ASK_ANEW_GFNS;
         memset(bits, 0, sizeof(bits));
-        for (gfn = first; (gfn = gfn_bitmap_next(&map, gfn)) < end; gfn++) {
+        for (gfn = first; (gfn = gfn_bitmap_next(set, gfn)) < end; gfn++) {
             if (pagein_state(&r->pages, gfn) == PAGE_ABSENT) {
                 bits[(gfn - first) / 64] |= UINT64_C(1) << gfn % 64;
                 any = true;
@@ -273,18 +271,18 @@ static void undo_pause(struct receiver *r)
 
 static int pages_and_ring(struct receiver *r, const struct receive_facts *f)
 {
-    const uint64_t *set = receive_journal_map_set(r->keeping->set_fd, r->max_gfn + 1);
+    const struct gfn_bitmap set = receive_journal_map_set(r->keeping->set_fd, r->max_gfn + 1);
     uint64_t holes = 0;
     char why[256] = "";
     int rc = r->left ? -ENOENT : r->be->ops->attach_again(r->be, why, sizeof(why));
 
-    if (!set || pagein_init(&r->pages, r->max_gfn + 1) || gfn_bitmap_init(&r->unsent, r->max_gfn + 1) ||
+    if (!set.words || pagein_init(&r->pages, r->max_gfn + 1) || gfn_bitmap_init(&r->unsent, r->max_gfn + 1) ||
         receive_super_init(r)) {
         log_error("out of memory for %llu gfns", (unsigned long long)r->max_gfn + 1);
         return EXIT_FAILED;
     }
     /* Behind the ring: what the guest releases from now on is told. */
-    if (ask_for_types(r, set, &holes))
+    if (ask_for_types(r, &set, &holes))
         return EXIT_FAILED;
     receive_super_adopt(r);
     count(r, f, holes);
@@ -294,7 +292,7 @@ static int pages_and_ring(struct receiver *r, const struct receive_facts *f)
     }
     r->attached = rc == 0;
     if (r->attached) {
-        ask_anew(r, set);
+        ask_anew(r, &set);
         repair_half(r);
     }
     return 0;
