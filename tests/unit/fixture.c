@@ -308,3 +308,12 @@ int fixture_teardown(void **state)
     free(*state);
     return 0;
 }
+
+json_t *fixture_idle(struct fixture *f)
+{
+    f->receive.push_on_fault = true;
+    f->destination.auto_unpause = false;
+    fixture_start_serve(f);
+    fixture_start_receive(f);
+    return fixture_await(f, "receive", "active");
+}

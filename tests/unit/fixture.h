@@ -47,6 +47,9 @@ int fixture_wait(pid_t pid);
 json_t *fixture_await(struct fixture *f, const char *role, const char *state);
 /* What it shows now. */
 json_t *fixture_status(struct fixture *f, const char *role);
+/* Starts a session in which nothing happens until the guest is unpaused; receive's report when it is active.
+ */
+json_t *fixture_idle(struct fixture *f);
 /* The final figures. */
 json_t *fixture_last(struct fixture *f, const char *role);
 

@@ -361,11 +361,7 @@ static void an_idle_pager_is_followed_and_known_by_the_same_pid(void **state)
     struct fixture *f = *state;
     json_t *before, *after;
 
-    f->receive.push_on_fault = true;
-    f->destination.auto_unpause = false;
-    fixture_start_serve(f);
-    fixture_start_receive(f);
-    before = fixture_await(f, "receive", "active");
+    before = fixture_idle(f);
     kill_pager(f);
     /* The socket is there all the time: who asks meanwhile waits. */
     after = fixture_status(f, "receive");
@@ -399,11 +395,7 @@ static void the_keeper_killed_the_pager_goes_on(void **state)
     struct fixture *f = *state;
     json_t *report;
 
-    f->receive.push_on_fault = true;
-    f->destination.auto_unpause = false;
-    fixture_start_serve(f);
-    fixture_start_receive(f);
-    json_decref(fixture_await(f, "receive", "active"));
+    json_decref(fixture_idle(f));
     kill(f->receive_pid, SIGKILL);
     assert_int_equal(fixture_wait(f->receive_pid), -SIGKILL);
     f->receive_pid = 0;
@@ -438,11 +430,7 @@ static void a_ring_that_ends_with_its_reader_has_one_reader(void **state)
     struct fixture *f = *state;
 
     f->destination.mortal_ring = true;
-    f->receive.push_on_fault = true;
-    f->destination.auto_unpause = false;
-    fixture_start_serve(f);
-    fixture_start_receive(f);
-    json_decref(fixture_await(f, "receive", "active"));
+    json_decref(fixture_idle(f));
     kill_pager(f);
     end(f, EXIT_MISSING, EXIT_MISSING, "mortal", 0);
     assert_int_equal(f->results[1].crash.pagers, 1);
@@ -454,11 +442,7 @@ static void what_kills_every_pager_is_given_up(void **state)
     struct fixture *f = *state;
 
     f->results[1].crash.at[1] = f->results[1].crash.at[2] = f->results[1].crash.at[3] = 9;
-    f->receive.push_on_fault = true;
-    f->destination.auto_unpause = false;
-    fixture_start_serve(f);
-    fixture_start_receive(f);
-    json_decref(fixture_await(f, "receive", "active"));
+    json_decref(fixture_idle(f));
     kill_pager(f);
     end(f, EXIT_MISSING, EXIT_MISSING, "always", 0);
     assert_int_equal(f->results[1].crash.pagers, 11);
@@ -471,11 +455,7 @@ static void feeder_and_pager_killed_the_guest_waits(void **state)
     struct fixture *f = *state;
     json_t *report;
 
-    f->receive.push_on_fault = true;
-    f->destination.auto_unpause = false;
-    fixture_start_serve(f);
-    fixture_start_receive(f);
-    report = fixture_await(f, "receive", "active");
+    report = fixture_idle(f);
     kill(fixture_process(report, "pager"), SIGSTOP);
     kill(fixture_process(report, "feeder"), SIGKILL);
     kill_pager(f);
@@ -495,11 +475,7 @@ static void the_domain_is_destroyed_while_there_is_no_pager(void **state)
     json_t *report;
     pid_t pager;
 
-    f->receive.push_on_fault = true;
-    f->destination.auto_unpause = false;
-    fixture_start_serve(f);
-    fixture_start_receive(f);
-    json_decref(fixture_await(f, "receive", "active"));
+    json_decref(fixture_idle(f));
     pager = f->results[1].crash.pager;
     kill(pager, SIGSTOP);
     kill(f->domain_pid, SIGUSR1);
@@ -519,11 +495,7 @@ static void a_keeper_that_cannot_start_another_says_what_the_guest_is_left_with(
     struct fixture *f = *state;
     const struct rlimit none = {3, 3};
 
-    f->receive.push_on_fault = true;
-    f->destination.auto_unpause = false;
-    fixture_start_serve(f);
-    fixture_start_receive(f);
-    json_decref(fixture_await(f, "receive", "active"));
+    json_decref(fixture_idle(f));
     assert_int_equal(prlimit(f->receive_pid, RLIMIT_NOFILE, &none, NULL), 0);
     kill_pager(f);
     end(f, EXIT_MISSING, EXIT_MISSING, "no descriptors", 0);

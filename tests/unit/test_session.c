@@ -348,11 +348,7 @@ static void rot_08_an_idle_pager_sleeps(void **state)
     json_t *before, *after;
 
     /* Active, the guest still paused, nothing to push before it faults. */
-    f->receive.push_on_fault = true;
-    f->destination.auto_unpause = false;
-    fixture_start_serve(f);
-    fixture_start_receive(f);
-    json_decref(fixture_await(f, "receive", "active"));
+    json_decref(fixture_idle(f));
     before = fixture_status(f, "receive");
     usleep(500000);
     after = fixture_status(f, "receive");
@@ -383,11 +379,7 @@ static void rot_11_the_pager_is_locked_in_memory(void **state)
 
     if (!CAN_LOCK)
         skip();
-    f->receive.push_on_fault = true;
-    f->destination.auto_unpause = false;
-    fixture_start_serve(f);
-    fixture_start_receive(f);
-    receive = fixture_await(f, "receive", "active");
+    receive = fixture_idle(f);
     snprintf(path, sizeof(path), "/proc/%d/status", fixture_process(receive, "pager"));
     json_decref(receive);
     status = fopen(path, "r");
@@ -425,11 +417,7 @@ static void the_feeder_has_no_rights(void **state)
 
     if (geteuid() != 0)
         skip();
-    f->receive.push_on_fault = true;
-    f->destination.auto_unpause = false;
-    fixture_start_serve(f);
-    fixture_start_receive(f);
-    json_decref(fixture_await(f, "receive", "active"));
+    json_decref(fixture_idle(f));
     snprintf(path, sizeof(path), "/proc/%d/task/%d/children", f->receive_pid, f->receive_pid);
     children = fopen(path, "r");
     assert_int_equal(fscanf(children, "%ld", &feeder), 1);
