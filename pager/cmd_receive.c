@@ -39,7 +39,7 @@ static const char help[] =
     "  --evict all        which pages to make absent: all that Xen lets go (default)\n"
     "  --push WHEN        start of the background push: at-once, on-commit (default with --session), or "
     "on-fault: with\n"
-    "                     the first page asked for\n"
+    "                     the first page that the guest asks for\n"
     "  --verify           check a hash of each page before it is installed\n"
     "  --verify=full      bring everything while the guest is paused, then compare every page of both hosts\n"
     "  --pool-pages N     pages that may be on their way at a time (16 to 65536, default 256)\n"

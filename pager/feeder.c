@@ -153,6 +153,7 @@ static void feeder_main(const struct feeder_config *config, int life)
         f->free_slots[f->n_free] = config->pool->slots - 1 - f->n_free;
         f->n_free++;
     }
+    f->untold = f->n_free;
     f->hello.version = WIRE_VERSION;
     f->hello.role = WIRE_RECEIVER;
     f->hello.page_shift = WIRE_PAGE_SHIFT;

@@ -18,9 +18,9 @@ static void begin_pages(struct feeder *f)
     bool hashed = f->features & WIRE_FEATURE_HASH;
     bool compare = f->reader.flags & WIRE_PAGES_COMPARE;
 
-    if (f->reader.pages > f->n_free || !f->credit_open)
+    if (f->reader.pages > f->n_free - f->untold)
         feeder_fail(f, WIRE_ERROR_PROTOCOL, FAILED_HERE, "%u pages with a credit of %u", f->reader.pages,
-                    f->credit_open ? f->n_free : 0);
+                    f->n_free - f->untold);
     if (!!(f->reader.flags & WIRE_PAGES_HASHED) != hashed)
         feeder_fail(f, WIRE_ERROR_PROTOCOL, FAILED_HERE, "PAGES %s hashes", hashed ? "without" : "with");
     if (compare && f->state != WIRE_IN_VERIFY)

@@ -52,16 +52,21 @@ static void add(struct feeder *f, struct gather *g, const struct pool_descriptor
         room_for(f, g, order->type);
         wire_add_gfn(feeder_out(f), g->n++, order->value[0] + i);
     }
+    if (order->type != ORDER_DROP && f->credit_wanted != UINT64_MAX)
+        f->credit_wanted += count;
 }
 
 static void announce_credit(struct feeder *f)
 {
     bool useful = f->state == WIRE_IN_ACTIVE || f->state == WIRE_IN_VERIFY;
+    uint32_t n = f->untold < f->credit_wanted ? f->untold : (uint32_t)f->credit_wanted;
 
-    if (!f->credit_open || !f->credit_due || !useful)
+    if (!n || !useful)
         return;
-    f->out_end += wire_put_words(feeder_out(f), WIRE_CREDIT, f->credit_due, 0);
-    f->credit_due = 0;
+    f->out_end += wire_put_words(feeder_out(f), WIRE_CREDIT, n, 0);
+    f->untold -= n;
+    if (f->credit_wanted != UINT64_MAX)
+        f->credit_wanted -= n;
 }
 
 static void start(struct feeder *f, const struct pool_descriptor *order)
@@ -102,7 +107,7 @@ static void execute(struct feeder *f, struct gather *g, const struct pool_descri
     case ORDER_SLOT:
         /* Does not end a frame under construction: credit goes out at the end. */
         f->free_slots[f->n_free++] = order->slot;
-        f->credit_due++;
+        f->untold++;
         return;
     }
     finish(f, g);
@@ -114,9 +119,7 @@ static void execute(struct feeder *f, struct gather *g, const struct pool_descri
         f->out_end += wire_put_pair(feeder_out(f), WIRE_SET_END, order->value[0], order->value[1]);
         break;
     case ORDER_GO:
-        f->credit_open = true;
-        f->credit_due = f->n_free;
-        announce_credit(f);
+        f->credit_wanted = UINT64_MAX;
         break;
     case ORDER_VERIFY:
         f->out_end += wire_put_words(feeder_out(f), WIRE_VERIFY, 0, 0);

@@ -13,14 +13,14 @@ struct feeder {
     enum wire_state state;
     struct wire_hello hello; /* as sent */
     uint64_t features;
-    bool credit_open; /* ORDER_GO came */
-    bool closing;     /* nothing but flushing the output is left */
+    bool closing; /* nothing but flushing the output is left */
     struct frame_reader reader;
 
-    /* Slots that are ours and free: as many as there is credit open, once it is. */
+    /* Slots that are ours and free. Those that serve was told of are the credit that is open. */
     uint32_t *free_slots;
     uint32_t n_free;
-    uint32_t credit_due; /* slots that came back and are not announced yet */
+    uint32_t untold;
+    uint64_t credit_wanted; /* as many may it be told of: what was asked for; every one since ORDER_GO */
 
     /* The PAGES frame whose data is coming in. */
     uint32_t pages, pages_done;

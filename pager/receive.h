@@ -38,7 +38,7 @@ struct receive_options {
     const char *stats_file;
     const char *empty_dir;
     enum receive_verify verify;
-    /* The background push starts with the first page that is asked for, or, before that, on commit; neither:
+    /* The background push starts with the first page that the guest asks for, or, before that, on commit; neither:
      * as soon as the session is active. */
     bool push_on_fault, push_on_commit;
     uint32_t slots;
@@ -238,9 +238,9 @@ void receive_ask_end(struct receiver *r);
 void receive_ask_again(struct receiver *r, uint64_t gfn);
 void receive_tell_dropped(struct receiver *r, uint64_t gfn);
 void receive_free_slot(struct receiver *r, uint32_t slot);
-/* Have serve push, and answer what it is asked for. */
+/* Have serve push. What it is asked for it sends without. */
 void receive_go(struct receiver *r);
-/* By now it is to push even if nobody has asked for a page. */
+/* By now it is to push even if the guest has asked for no page. */
 bool receive_push_now(const struct receiver *r);
 /* Take the feeder's reports; all of them, or a bounded number after which it wakes itself. */
 void receive_reports(struct receiver *r, bool all);

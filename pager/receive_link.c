@@ -270,7 +270,6 @@ static void ask_early(struct receiver *r)
 
     if (!r->pages.requested)
         return;
-    receive_go(r);
     while (gfn < r->pages.nr) {
         uint64_t n = 0;
 
@@ -304,7 +303,7 @@ static void on_set(struct receiver *r, const struct pool_descriptor *d)
     }
     depend(r);
     session_run_enter(&r->run, SESSION_ACTIVE, NULL);
-    if (receive_push_now(r) || r->options->verify == VERIFY_FULL)
+    if (receive_push_now(r) || r->pages.counts.guest_has_faulted || r->options->verify == VERIFY_FULL)
         receive_go(r);
     ask_early(r);
     receive_check_complete(r);
@@ -317,7 +316,7 @@ static void on_page(struct receiver *r, const struct pool_descriptor *d)
     /* Someone who compares maps the page; while it is absent that waits for us. */
     if (d->value[2] & PAGE_COMPARE && (!r->verifying || r->verified))
         return violation(r, "a page to compare out of turn");
-    if (!r->went || (!r->peer_active && r->run.state != SESSION_DRAIN && r->run.state != SESSION_PAUSED))
+    if (!r->peer_active && r->run.state != SESSION_DRAIN && r->run.state != SESSION_PAUSED)
         return violation(r, "a page out of turn");
     receive_journal_take(r->journal, d);
     pool_ring_consume(&r->pool->reports);

@@ -34,8 +34,6 @@ static bool ask_more(struct receiver *r)
         uint64_t first = r->more[i].first, count;
 
         while ((count = pagein_want_run(&r->pages, &first, r->more[i].end, POOL_ASK_MAX))) {
-            if (r->run.state == SESSION_ACTIVE)
-                receive_go(r);
             receive_ask(r, first, count);
             first += count;
             asked = true;
@@ -77,8 +75,8 @@ static bool take_entry(struct receiver *r, const struct ring_entry *entry)
     /* Not before: who takes over repairs those that are not gone. */
     if (entry->kind & ENTRY_EVICT_FAIL)
         receive_half_gone(r, entry->gfn);
-    /* The guest runs; or dom0 maps a page, which may have to be there before the guest can run. */
-    if ((action.ask || r->pages.counts.guest_has_faulted) && r->run.state == SESSION_ACTIVE)
+    /* The guest runs. What dom0 maps before that comes without the rest, which it would only wait behind. */
+    if (r->pages.counts.guest_has_faulted && r->run.state == SESSION_ACTIVE)
         receive_go(r);
     if (action.verdict == PAGEIN_WAIT)
         log_debug("vcpu %u waits for gfn 0x%llx", entry->vcpu_id, (unsigned long long)entry->gfn);

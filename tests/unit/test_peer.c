@@ -315,6 +315,30 @@ static void more_pages_than_credit(void **state)
     receiver_pauses(p, "credit of 0");
 }
 
+/* A device model maps pages before the guest runs: no vcpu faults. */
+static void what_dom0_maps_comes_alone(void **state)
+{
+    struct peer *p = *state;
+    uint64_t asked = 0;
+
+    p->f.destination.vcpus = 1;
+    p->f.destination.touches = 20;
+    p->f.destination.foreign_percent = 100;
+    p->f.destination.features &= ~FEATURE_RANGE;
+    p->f.receive.push_on_fault = true;
+    be_good(p);
+    while (asked < 10 || p->type != WIRE_CREDIT) {
+        assert_true(pump(p));
+        if (p->type == WIRE_REQUEST)
+            asked += get_u32(p->body);
+        else if (p->type == WIRE_CREDIT)
+            assert_int_equal(p->credit, asked);
+    }
+    close(p->fd);
+    p->fd = -1;
+    receiver_pauses(p, "serve");
+}
+
 static void a_page_outside_the_set_is_thrown_away(void **state)
 {
     struct peer *p = *state;
@@ -639,6 +663,7 @@ int main(int argc, char **argv)
         PEER(eof_at_each_stage),
         PEER(eof_inside_a_page),
         PEER(more_pages_than_credit),
+        PEER(what_dom0_maps_comes_alone),
         PEER(a_page_outside_the_set_is_thrown_away),
         PEER(frames_out_of_turn),
         PEER(a_wrong_hash_is_asked_for_once_more),

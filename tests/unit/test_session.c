@@ -95,21 +95,6 @@ static void guest_drops_and_replaces_and_is_mapped(void **state)
     json_decref(receive);
 }
 
-static void a_foreign_map_starts_the_push(void **state)
-{
-    struct fixture *f = *state;
-    json_t *receive;
-
-    /* A device model that maps pages before the guest runs: no vcpu faults. */
-    f->destination.foreign_percent = 100;
-    f->receive.push_on_fault = true;
-    run(f);
-    receive = fixture_last(f, "receive");
-    assert_int_equal(figure(receive, "faults", "guest"), 0);
-    assert_true(figure(receive, "ring", "foreign") > 0);
-    json_decref(receive);
-}
-
 static void rot_04_evict_fail_is_repaired_by_prep(void **state)
 {
     struct fixture *f = *state;
@@ -563,7 +548,6 @@ int main(int argc, char **argv)
         SESSION(every_byte_arrives),
         SESSION(faulted_pages_come_on_demand),
         SESSION(guest_drops_and_replaces_and_is_mapped),
-        SESSION(a_foreign_map_starts_the_push),
         SESSION(rot_04_evict_fail_is_repaired_by_prep),
         SESSION(rot_05_gfns_above_4_gib_up_to_the_last),
         SESSION(rot_06_gfn_0_is_a_page_like_any_other),
