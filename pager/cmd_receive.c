@@ -206,6 +206,7 @@ int cmd_receive(int argc, char **argv)
         return rc;
     if (session.baseline)
         receive.features = 0;
+    receive.foreign_waits = session.baseline;
     receive.domain = session.domain;
     receive.name = session.name;
     receive.run_dir = session.run_dir;

@@ -38,10 +38,11 @@ struct receive_options {
     const char *stats_file;
     const char *empty_dir;
     enum receive_verify verify;
-    /* The background push starts with the first page that the guest asks for, or, before that, on commit; neither:
-     * as soon as the session is active. */
+    /* The background push starts with the first page that the guest asks for, or, before that, on commit;
+     * neither: as soon as the session is active. */
     bool push_on_fault, push_on_commit;
     uint32_t slots;
+    bool foreign_waits;    /* see struct pagein */
     unsigned int features; /* FEATURE_* that may be used */
     uint32_t range_foreign, range_guest;
     uint32_t

@@ -73,6 +73,7 @@ static int allocate(struct receiver *r)
         receive_give_up(r, EXIT_FAILED, "out of memory for %llu gfns", (unsigned long long)r->max_gfn + 1);
         return -1;
     }
+    r->pages.foreign_waits = r->options->foreign_waits;
     return 0;
 }
 

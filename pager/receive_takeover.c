@@ -281,6 +281,7 @@ static int pages_and_ring(struct receiver *r, const struct receive_facts *f)
         log_error("out of memory for %llu gfns", (unsigned long long)r->max_gfn + 1);
         return EXIT_FAILED;
     }
+    r->pages.foreign_waits = r->options->foreign_waits;
     /* Behind the ring: what the guest releases from now on is told. */
     if (ask_for_types(r, &set, &holes))
         return EXIT_FAILED;

@@ -113,7 +113,7 @@ static struct pagein_action wanted(struct pagein *p, const struct ring_entry *en
      * so its entry is answered now and its slot is free for the guest's vcpus (a full ring stalls those:
      * research/xen.md 8.4, 8.18).
      */
-    if (entry->kind & ENTRY_FOREIGN || !(entry->kind & ENTRY_PAUSED))
+    if (!p->foreign_waits && (entry->kind & ENTRY_FOREIGN || !(entry->kind & ENTRY_PAUSED)))
         action.verdict = PAGEIN_ANSWER;
     else
         hold(p, entry, now_ns);
@@ -302,7 +302,8 @@ bool pagein_release(struct pagein *p, uint64_t gfn, uint64_t now_ns, struct ring
         if (waiter->used && waiter->entry.gfn == gfn) {
             waiter->used = false;
             p->waiting--;
-            latency_add(&p->stalls, now_ns - waiter->since_ns);
+            if (!(waiter->entry.kind & ENTRY_FOREIGN))
+                latency_add(&p->stalls, now_ns - waiter->since_ns);
             *entry = waiter->entry;
             return true;
         }

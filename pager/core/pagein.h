@@ -61,6 +61,7 @@ struct pagein {
     uint64_t absent, requested, arrived; /* gfns in these states */
     uint64_t bad; /* of requested: came twice with a wrong hash, will not be asked for again */
     unsigned int waiting;
+    bool foreign_waits; /* as in 2017: a foreign request keeps its slot until the page is there */
     struct pagein_counts counts;
     struct latency stalls; /* of guest vcpus: entry taken from the ring to answer */
     struct pagein_waiter waiters[PAGEIN_WAITERS];

@@ -586,6 +586,27 @@ static void a_region_is_whole_or_not(void **state)
     pagein_free(&p);
 }
 
+static void a_foreign_request_can_be_made_to_wait(void **state)
+{
+    struct pagein p;
+    struct ring_entry entry;
+
+    (void)state;
+    assert_int_equal(pagein_init(&p, 16), 0);
+    pagein_mark(&p, 3);
+    pagein_mark(&p, 4);
+    assert_int_equal(enter(&p, 3, ENTRY_FOREIGN, 1).verdict, PAGEIN_ANSWER);
+    p.foreign_waits = true;
+    assert_int_equal(enter(&p, 4, ENTRY_FOREIGN, 1).verdict, PAGEIN_WAIT);
+    assert_int_equal(pagein_arrived(&p, 4), PAGEIN_INSTALL);
+    assert_true(pagein_installed(&p, 4, 0));
+    assert_true(pagein_release(&p, 4, 5, &entry));
+    assert_int_equal(entry.gfn, 4);
+    assert_int_equal(p.stalls.count, 0); /* no vcpu of the guest's */
+    assert_int_equal(enter(&p, 4, ENTRY_FOREIGN, 1).verdict, PAGEIN_ANSWER);
+    pagein_free(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -597,6 +618,7 @@ int main(void)
         cmocka_unit_test(asked_for_twice_goes_first),
         cmocka_unit_test(more_requests_than_the_queue_holds),
         cmocka_unit_test(a_range_is_asked_for_as_runs),
+        cmocka_unit_test(a_foreign_request_can_be_made_to_wait),
         cmocka_unit_test(a_vcpu_inside_a_range_in_flight_is_urgent_once),
         cmocka_unit_test(a_region_is_whole_or_not),
         cmocka_unit_test(rot_05_06_gfn_zero_and_the_highest_gfn),

@@ -70,6 +70,7 @@ static void every_combination_moves_every_byte(void **state)
         f->receive.verify = set % 3 == 1 ? VERIFY_HASH : VERIFY_NONE;
         f->receive.widen = set % 2 ? 32 : 1;
         f->receive.range_guest = set & 8 ? 4 : 1;
+        f->receive.foreign_waits = set % 4 == 0;
         /* Half of them are switched off here, the others are not there. */
         *(set % 2 ? &f->receive.features : &f->destination.features) = set;
         report = run(f);

@@ -657,24 +657,15 @@ int main(int argc, char **argv)
 {
 #define PEER(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
     const struct CMUnitTest tests[] = {
-        PEER(refusal_is_reported),
-        PEER(features_nobody_offered),
-        PEER(another_set_is_acknowledged),
-        PEER(eof_at_each_stage),
-        PEER(eof_inside_a_page),
-        PEER(more_pages_than_credit),
-        PEER(what_dom0_maps_comes_alone),
-        PEER(a_page_outside_the_set_is_thrown_away),
-        PEER(frames_out_of_turn),
-        PEER(a_wrong_hash_is_asked_for_once_more),
-        PEER(complete_without_an_answer),
-        PEER(strangers_do_not_keep_the_receiver_out),
-        PEER(wrong_sets_are_refused),
-        PEER(too_much_credit),
-        PEER(requests_outside_the_set),
-        PEER(eof_and_counts_that_do_not_add_up),
-        PEER(installed_but_never_sent),
-        PEER(dropped_pages_need_not_be_sent),
+        PEER(refusal_is_reported),         PEER(features_nobody_offered),
+        PEER(another_set_is_acknowledged), PEER(eof_at_each_stage),
+        PEER(eof_inside_a_page),           PEER(more_pages_than_credit),
+        PEER(what_dom0_maps_comes_alone),  PEER(a_page_outside_the_set_is_thrown_away),
+        PEER(frames_out_of_turn),          PEER(a_wrong_hash_is_asked_for_once_more),
+        PEER(complete_without_an_answer),  PEER(strangers_do_not_keep_the_receiver_out),
+        PEER(wrong_sets_are_refused),      PEER(too_much_credit),
+        PEER(requests_outside_the_set),    PEER(eof_and_counts_that_do_not_add_up),
+        PEER(installed_but_never_sent),    PEER(dropped_pages_need_not_be_sent),
     };
 
     if (argc > 1)
