@@ -17,7 +17,8 @@ FLAVOURS = ("release", "debug", "stock")
 class Options(namedtuple("Options", "mem dom0_mem cpus xen xen_args tools exact",
                          defaults=(3072, 1024, 1, os.environ.get("LAB_XEN", "release"), "", "", False))):
     """What a host is made of. Sizes in MiB; xen: a flavour of xen-build's or a folder with `xen` in it, LAB_XEN is the
-    one that is taken where nobody says which (`make test LAB_XEN=debug`); xen_args: more of its command line; tools: "" or another install root than xen-build's; exact: for exact mode."""
+    one that is taken where nobody says which (`make test LAB_XEN=debug`); xen_args: more of its command line; tools: ""
+    or another install root than xen-build's; exact: for exact mode, the virtual ns that an instruction takes (a power of two)."""
 
     def xen_image(self):
         folder = self.xen
@@ -84,7 +85,7 @@ def common(o, folder):
             "-kernel", "xen", "-append", xen_cmdline(o),
             "-initrd", f"vmlinux {_comma(dom0_cmdline(o))},dom0.cpio"]
     if o.exact:
-        args += ["-icount", "shift=2,sleep=off", "-seed", "7", "-nic", "none",
+        args += ["-icount", f"shift={o.exact.bit_length() - 1},sleep=off", "-seed", "7", "-nic", "none",
                  "-rtc", "base=2026-11-23T12:00:00,clock=vm"]
     return args
 

@@ -18,8 +18,16 @@ def arguments(parser):
                         help="another install root than xen-build's")
 
 
-def options(args, exact=False):
-    return machine.Options(args.mem, args.dom0_mem, args.cpus, args.xen, args.xen_args, args.tools, exact)
+def exact_arguments(parser):
+    arguments(parser)
+    parser.add_argument("--ns", type=int, choices=[1, 2, 4, 8], default=4,
+                        help="virtual ns that an instruction takes, default 4; of a snapshot that has a name only "
+                        "exact-prepare says it")
+
+
+def options(args):
+    return machine.Options(args.mem, args.dom0_mem, args.cpus, args.xen, args.xen_args, args.tools,
+                           getattr(args, "ns", False))
 
 
 def per_host(parser, args, count):
