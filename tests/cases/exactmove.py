@@ -22,6 +22,7 @@ RECEIVE = "--verify --push on-fault --pool-pages 32"
 # The guest ticks into the hypervisor's console, whose lines carry Xen's time: the outage as it is seen from outside.
 PREPARE = """#!/bin/bash
 set -e
+%s
 mkdir -p /lab/guests /etc/xen/scripts
 cp guest.cpio /lab/guests/
 cp via answer foreign-map superpages /usr/bin/
@@ -127,11 +128,12 @@ def cured_qemu(folder):
 class Exact:
     """The snapshot that moves start from: a host on which guest g works."""
 
-    def __init__(self, name, mib=MIB, rate=20000, witness_mib=None, host=(), pager="build/pager/xenpaging-pc"):
-        """host: options of `lab up`."""
+    def __init__(self, name, mib=MIB, rate=20000, witness_mib=None, host=(), pager="build/pager/xenpaging-pc",
+                 prepare=""):
+        """host: options of `lab exact-prepare`; prepare: lines of shell, before anything else."""
         self.name = f"{name}-{os.getpid()}"
         self.mib, self.rate, self.witness_mib = mib, rate, witness_mib or mib // 2
-        self.host, self.pager = list(host), pager
+        self.host, self.pager, self.prepare = list(host), pager, prepare
         self.work = tempfile.mkdtemp(prefix=name + ".")
         self.logs = os.path.join(TOP, "build/exact-logs", name)
 
@@ -156,7 +158,7 @@ class Exact:
         for source in ("tests/cases/transport/via", "tests/cases/transport/answer", self.pager,
                        "pager/hooks/postcopy", "build/bench/foreign-map", "build/bench/superpages"):
             shutil.copy(os.path.join(TOP, source), job)
-        script(os.path.join(job, "run"), PREPARE % self.mib)
+        script(os.path.join(job, "run"), PREPARE % (self.prepare, self.mib))
         subprocess.run([LAB, "exact-prepare", self.name, job, "--timeout", "900", *self.host], check=True)
 
     def __exit__(self, *_):
