@@ -254,6 +254,8 @@ void receive_retry(struct receiver *r);
 /* An arrived page into the batch; and install the batch. */
 void receive_add(struct receiver *r, const struct receive_held *page);
 void receive_install(struct receiver *r);
+/* No more pages come: those who can ask again leave their slots of the ring to the guest's vcpus. */
+void receive_let_foreign_go(struct receiver *r);
 /* gfn is settled: have everyone who waited for it answered with the next push(). */
 void receive_answer_waiters(struct receiver *r, uint64_t gfn);
 

@@ -56,6 +56,7 @@ void receive_check_complete(struct receiver *r)
         r->run.exit_status = EXIT_WRONG;
         session_run_enter(&r->run, SESSION_PAUSED,
                           "verify: pages came twice with contents that do not match their hash");
+        receive_let_foreign_go(r);
         if (session_run_undecided(&r->run))
             receive_give_up(r, EXIT_WRONG, "verify: pages with wrong contents");
         else if (r->our_pause)

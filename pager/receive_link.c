@@ -192,6 +192,7 @@ void receive_feeder_lost(struct receiver *r, uint32_t code, uint32_t who, const 
             return;
         }
         session_run_enter(&r->run, SESSION_PAUSED, reason);
+        receive_let_foreign_go(r);
         log_error("%llu pages of domain %u are absent and nobody can bring them: the guest waits where it "
                   "touches one",
                   (unsigned long long)pagein_outstanding(&r->pages), r->be->domid);

@@ -26,6 +26,17 @@ void receive_answer_waiters(struct receiver *r, uint64_t gfn)
     }
 }
 
+void receive_let_foreign_go(struct receiver *r)
+{
+    struct ring_entry entry;
+
+    if (!r->attached)
+        return;
+    while (pagein_release_foreign(&r->pages, &entry))
+        r->be->ops->respond(r->be, &entry);
+    r->be->ops->push(r->be);
+}
+
 static bool ask_more(struct receiver *r)
 {
     bool asked = false;

@@ -310,3 +310,19 @@ bool pagein_release(struct pagein *p, uint64_t gfn, uint64_t now_ns, struct ring
     }
     return false;
 }
+
+bool pagein_release_foreign(struct pagein *p, struct ring_entry *entry)
+{
+    p->foreign_waits = false;
+    for (unsigned int i = 0; p->waiting && i < PAGEIN_WAITERS; i++) {
+        struct pagein_waiter *waiter = &p->waiters[i];
+
+        if (waiter->used && waiter->entry.kind & ENTRY_FOREIGN) {
+            waiter->used = false;
+            p->waiting--;
+            *entry = waiter->entry;
+            return true;
+        }
+    }
+    return false;
+}

@@ -138,4 +138,8 @@ bool pagein_awaited(const struct pagein *p, uint64_t gfn);
 /* Take the next entry that waited for gfn, to be answered now. False when there is none left. */
 bool pagein_release(struct pagein *p, uint64_t gfn, uint64_t now_ns, struct ring_entry *entry);
 
+/* Take the next foreign entry that waits, whatever for, to be answered now; none waits from now on. False
+ * when there is none left. */
+bool pagein_release_foreign(struct pagein *p, struct ring_entry *entry);
+
 #endif

@@ -604,6 +604,15 @@ static void a_foreign_request_can_be_made_to_wait(void **state)
     assert_int_equal(entry.gfn, 4);
     assert_int_equal(p.stalls.count, 0); /* no vcpu of the guest's */
     assert_int_equal(enter(&p, 4, ENTRY_FOREIGN, 1).verdict, PAGEIN_ANSWER);
+    /* When no more pages come only vcpus wait. */
+    pagein_mark(&p, 5);
+    assert_int_equal(enter(&p, 5, ENTRY_FOREIGN, 1).verdict, PAGEIN_WAIT);
+    assert_int_equal(enter(&p, 5, ENTRY_PAUSED, 1).verdict, PAGEIN_WAIT);
+    assert_true(pagein_release_foreign(&p, &entry));
+    assert_int_equal(entry.kind, ENTRY_FOREIGN);
+    assert_false(pagein_release_foreign(&p, &entry));
+    assert_int_equal(p.waiting, 1);
+    assert_int_equal(enter(&p, 5, ENTRY_FOREIGN, 1).verdict, PAGEIN_ANSWER);
     pagein_free(&p);
 }
 
