@@ -292,6 +292,14 @@ bool pagein_awaited(const struct pagein *p, uint64_t gfn)
     return false;
 }
 
+/* The waiter's entry is to be answered now, and its place is free. */
+static void let_go(struct pagein *p, struct pagein_waiter *waiter, struct ring_entry *entry)
+{
+    waiter->used = false;
+    p->waiting--;
+    *entry = waiter->entry;
+}
+
 bool pagein_release(struct pagein *p, uint64_t gfn, uint64_t now_ns, struct ring_entry *entry)
 {
     if (!p->waiting)
@@ -300,11 +308,9 @@ bool pagein_release(struct pagein *p, uint64_t gfn, uint64_t now_ns, struct ring
         struct pagein_waiter *waiter = &p->waiters[i];
 
         if (waiter->used && waiter->entry.gfn == gfn) {
-            waiter->used = false;
-            p->waiting--;
             if (!(waiter->entry.kind & ENTRY_FOREIGN))
                 latency_add(&p->stalls, now_ns - waiter->since_ns);
-            *entry = waiter->entry;
+            let_go(p, waiter, entry);
             return true;
         }
     }
@@ -318,9 +324,7 @@ bool pagein_release_foreign(struct pagein *p, struct ring_entry *entry)
         struct pagein_waiter *waiter = &p->waiters[i];
 
         if (waiter->used && waiter->entry.kind & ENTRY_FOREIGN) {
-            waiter->used = false;
-            p->waiting--;
-            *entry = waiter->entry;
+            let_go(p, waiter, entry);
             return true;
         }
     }
