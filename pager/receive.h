@@ -241,7 +241,7 @@ void receive_tell_dropped(struct receiver *r, uint64_t gfn);
 void receive_free_slot(struct receiver *r, uint32_t slot);
 /* Have serve push. What it is asked for it sends without. */
 void receive_go(struct receiver *r);
-/* By now it is to push even if the guest has asked for no page. */
+/* By now it is to push: the guest has asked for a page, or the option does not wait for that. */
 bool receive_push_now(const struct receiver *r);
 /* Take the feeder's reports; all of them, or a bounded number after which it wakes itself. */
 void receive_reports(struct receiver *r, bool all);

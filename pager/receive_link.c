@@ -139,7 +139,8 @@ bool receive_push_now(const struct receiver *r)
 {
     const struct receive_options *o = r->options;
 
-    return !o->push_on_fault && (!o->push_on_commit || r->run.committed);
+    return r->pages.counts.guest_has_faulted ||
+           (!o->push_on_fault && (!o->push_on_commit || r->run.committed));
 }
 
 void receive_go(struct receiver *r)
@@ -304,7 +305,7 @@ static void on_set(struct receiver *r, const struct pool_descriptor *d)
     }
     depend(r);
     session_run_enter(&r->run, SESSION_ACTIVE, NULL);
-    if (receive_push_now(r) || r->pages.counts.guest_has_faulted || r->options->verify == VERIFY_FULL)
+    if (receive_push_now(r) || r->options->verify == VERIFY_FULL)
         receive_go(r);
     ask_early(r);
     receive_check_complete(r);

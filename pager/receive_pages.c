@@ -87,7 +87,7 @@ static bool take_entry(struct receiver *r, const struct ring_entry *entry)
     if (entry->kind & ENTRY_EVICT_FAIL)
         receive_half_gone(r, entry->gfn);
     /* The guest runs. What dom0 maps before that comes without the rest, which it would only wait behind. */
-    if (r->pages.counts.guest_has_faulted && r->run.state == SESSION_ACTIVE)
+    if (receive_push_now(r) && r->run.state == SESSION_ACTIVE)
         receive_go(r);
     if (action.verdict == PAGEIN_WAIT)
         log_debug("vcpu %u waits for gfn 0x%llx", entry->vcpu_id, (unsigned long long)entry->gfn);

@@ -362,7 +362,7 @@ static void go_on(struct receiver *r)
     switch (r->run.state) {
     case SESSION_ACTIVE:
         /* Said by the last one, unless it came to nothing. */
-        if (receive_push_now(r) || r->pages.counts.guest_has_faulted)
+        if (receive_push_now(r))
             receive_go(r);
         receive_check_complete(r);
         break;
