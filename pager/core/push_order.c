@@ -94,7 +94,10 @@ static bool next_urgent(struct push_order *order, uint64_t *gfn)
     }
     if (!order->urgent_left)
         return false;
-    *gfn = gfn_bitmap_next(&order->urgent, 0);
+    *gfn = gfn_bitmap_next(&order->urgent, order->urgent_cursor);
+    if (*gfn >= order->urgent.nr)
+        *gfn = gfn_bitmap_next(&order->urgent, 0);
+    order->urgent_cursor = *gfn;
     return *gfn < order->urgent.nr;
 }
 

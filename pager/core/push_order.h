@@ -7,7 +7,7 @@
 
 #include "core/gfn_bitmap.h"
 
-#define PUSH_FIFO  4096u /* faulted gfns kept in the order they came; more are found by a scan */
+#define PUSH_FIFO  4096u /* faulted gfns kept in the order they came; more are found by a scan in circles */
 #define PUSH_AGAIN 512u  /* of those, asked for a second time: no ring has more slots */
 
 struct push_order {
@@ -24,6 +24,7 @@ struct push_order {
     uint64_t dropped; /* never sent because the guest released them */
     uint64_t cursor;
     struct gfn_bitmap once; /* sent at least once */
+    uint64_t urgent_cursor; /* of that scan */
     uint64_t fifo[PUSH_FIFO];
     uint32_t fifo_head, fifo_tail;
     uint64_t again[PUSH_AGAIN];
