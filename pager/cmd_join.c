@@ -11,7 +11,7 @@ static const char help[] =
     "Usage: xenpaging-pc join --session ID\n\n"
     "Run on the destination by xenpaging-pc serve, through the transport. Reads the session's token from "
     "stdin, greets on\n"
-    "stdout, and then carries what serve and receive say to each other. Exits when both have ended.\n\n"
+    "stdout, hands both to receive when that comes, and exits when receive has ended.\n\n"
     "  --session ID       16 hex digits\n"
     "  --run-dir DIR      where ID.token lies and ID.join is made (default " RUN_DIR ")\n\n"
     "Exit status: 0; 1 failed; 2 usage; 3 refused: wrong token, no such session, joined already.\n";

@@ -13,7 +13,6 @@
 
 #include "feeder_sandbox.h"
 #include "feeder_state.h"
-#include "net.h"
 
 bool feeder_out_room(const struct feeder *f)
 {
@@ -33,8 +32,7 @@ uint8_t *feeder_out(struct feeder *f)
 static void flush(struct feeder *f)
 {
     while (f->out_start < f->out_end) {
-        ssize_t n =
-            send(f->sock, f->out + f->out_start, f->out_end - f->out_start, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t n = write(f->channel.out, f->out + f->out_start, f->out_end - f->out_start);
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -62,13 +60,15 @@ void feeder_fail(struct feeder *f, uint32_t code, uint32_t who, const char *fmt,
     vsnprintf(f->pool->text, POOL_TEXT_SIZE, fmt, ap);
     va_end(ap);
     /* What the other end did wrong, it should hear: one attempt, the connection is over anyway. */
-    if (who == FAILED_HERE && code < FEEDER_LOST && f->sock >= 0) {
+    if (who == FAILED_HERE && code < FEEDER_LOST && f->channel.out >= 0) {
         uint8_t frame[WIRE_HEAD_SIZE + 8 + WIRE_TEXT_MAX];
         struct wire_fault fault;
+        ssize_t n = 0;
 
         wire_fault_set(&fault, code, "%s", f->pool->text);
         if (f->out_start == 0 || f->out_start == f->out_end)
-            send(f->sock, frame, wire_put_fault(frame, WIRE_ERROR, &fault), MSG_NOSIGNAL | MSG_DONTWAIT);
+            n = write(f->channel.out, frame, wire_put_fault(frame, WIRE_ERROR, &fault));
+        (void)n;
     }
     /* If the ring were full (it cannot be) the pager would see the process end all the same. */
     pool_ring_put(&f->pool->reports, &report);
@@ -89,11 +89,12 @@ static bool report_room(struct feeder *f)
  */
 static void leave(struct feeder *f)
 {
-    struct pollfd p = {.fd = f->sock, .events = POLLIN};
+    struct pollfd p = {.fd = f->channel.in, .events = POLLIN};
 
-    shutdown(f->sock, SHUT_WR);
+    if (shutdown(f->channel.out, SHUT_WR) && errno == ENOTSOCK)
+        close(f->channel.out);
     while (poll(&p, 1, -1) > 0) {
-        ssize_t n = recv(f->sock, f->out, FEEDER_OUT, MSG_DONTWAIT);
+        ssize_t n = read(f->channel.in, f->out, FEEDER_OUT);
 
         if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
             break;
@@ -104,13 +105,14 @@ static void leave(struct feeder *f)
 static void loop(struct feeder *f, int life)
 {
     for (;;) {
-        struct pollfd p[3] = {
-            {.fd = f->sock, .events = (short)((report_room(f) ? POLLIN : 0) | (f->out_end ? POLLOUT : 0))},
+        struct pollfd p[FEEDER_POLLS] = {
+            {.fd = f->channel.in, .events = report_room(f) ? POLLIN : 0},
             {.fd = f->closing || !feeder_out_room(f) ? -1 : f->pool->orders.event_fd, .events = POLLIN},
             {.fd = life, .events = 0},
+            {.fd = f->out_end ? f->channel.out : -1, .events = POLLOUT},
         };
 
-        if (poll(p, 3, -1) < 0) {
+        if (poll(p, FEEDER_POLLS, -1) < 0) {
             if (errno == EINTR)
                 continue;
             feeder_fail(f, FEEDER_LOST, FAILED_HERE, "poll: %s", strerror(errno));
@@ -137,14 +139,16 @@ static void feeder_main(const struct feeder_config *config, int life)
     struct feeder *f = &feeder;
     const char *what;
     char why[POOL_TEXT_SIZE];
-    int keep[4];
+    size_t n = 0;
+    int keep[6];
 
     /* The terminal's signals are the pager's to judge: it may refuse to leave a guest without its pages. */
     signal(SIGINT, SIG_IGN);
     signal(SIGTERM, SIG_IGN);
     signal(SIGHUP, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN);
     f->pool = config->pool;
-    f->sock = -1;
+    f->channel = (struct channel){-1, -1, -1};
     f->out = malloc(FEEDER_OUT);
     f->free_slots = calloc(config->pool->slots, sizeof(*f->free_slots));
     if (!f->out || !f->free_slots)
@@ -161,14 +165,17 @@ static void feeder_main(const struct feeder_config *config, int life)
     memcpy(f->hello.token, config->token, TOKEN_SIZE);
     frame_reader_init(&f->reader, WIRE_RECEIVER);
 
-    f->sock = net_dial(config->connect, config->dial_timeout_ms, why, sizeof(why));
-    if (f->sock < 0)
+    if (channel_open(config->connect, config->dial_timeout_ms, &f->channel, why, sizeof(why)))
         feeder_fail(f, FEEDER_NO_DIAL, FAILED_HERE, "%s", why);
-    keep[0] = f->sock;
-    keep[1] = config->pool->orders.event_fd;
-    keep[2] = config->pool->reports.event_fd;
-    keep[3] = life;
-    if (feeder_sandbox_enter(keep, 4, config->uid, config->empty_dir, &what))
+    keep[n++] = f->channel.in;
+    keep[n++] = config->pool->orders.event_fd;
+    keep[n++] = config->pool->reports.event_fd;
+    keep[n++] = life;
+    if (f->channel.out != f->channel.in)
+        keep[n++] = f->channel.out;
+    if (f->channel.join >= 0)
+        keep[n++] = f->channel.join;
+    if (feeder_sandbox_enter(keep, n, config->uid, config->empty_dir, &what))
         feeder_fail(f, FEEDER_SANDBOX, FAILED_HERE, "%s: %s", what, strerror(errno));
     loop(f, life);
 }

@@ -1,6 +1,6 @@
 /*
  * The feeder: the process at the destination that talks to the network and has no Xen right. It dials, gives
- * up every privilege, and then moves pages from the socket into pool slots, and the pager's orders onto the
+ * up every privilege, and then moves pages from the channel into pool slots, and the pager's orders onto the
  * wire.
  */
 #ifndef XENPAGING_PC_FEEDER_H
@@ -12,7 +12,7 @@
 #include "token.h"
 
 struct feeder_config {
-    const char *connect; /* HOST:PORT of serve */
+    const char *connect; /* HOST:PORT of serve, or unix:PATH of join */
     int dial_timeout_ms;
     uint8_t token[TOKEN_SIZE];
     uid_t uid;             /* to become, if we are root; also the gid */

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -48,7 +47,7 @@ static void page_done(struct feeder *f)
     f->page_bytes = 0;
 }
 
-/* recv result: true to go on, false when there is nothing more now. */
+/* read result: true to go on, false when there is nothing more now. */
 static bool came(struct feeder *f, ssize_t n)
 {
     if (n > 0)
@@ -65,6 +64,7 @@ static bool came(struct feeder *f, ssize_t n)
 static bool read_page_data(struct feeder *f)
 {
     struct iovec iov[WIRE_BATCH_MAX];
+    size_t wanted = 0;
     int n_iov = 0;
     ssize_t n;
 
@@ -73,8 +73,9 @@ static bool read_page_data(struct feeder *f)
 
         iov[n_iov].iov_base = pool_page(f->pool, f->page_slot[i]) + skip;
         iov[n_iov++].iov_len = POOL_PAGE_SIZE - skip;
+        wanted += POOL_PAGE_SIZE - skip;
     }
-    n = readv(f->sock, iov, n_iov);
+    n = readv(f->channel.in, iov, n_iov);
     if (!came(f, n))
         return false;
     for (size_t left = (size_t)n; left;) {
@@ -91,7 +92,7 @@ static bool read_page_data(struct feeder *f)
         f->pages = 0;
         frame_reader_next(&f->reader);
     }
-    return true;
+    return (size_t)n == wanted;
 }
 
 static void hello_ack(struct feeder *f)
@@ -172,7 +173,7 @@ void feeder_read(struct feeder *f)
             continue;
         }
         room = frame_reader_space(&f->reader, &where);
-        n = recv(f->sock, where, room, MSG_DONTWAIT);
+        n = read(f->channel.in, where, room);
         if (!came(f, n))
             return;
         switch (frame_reader_advance(&f->reader, (size_t)n, f->state)) {

@@ -56,12 +56,17 @@ static void add(struct feeder *f, struct gather *g, const struct pool_descriptor
         f->credit_wanted += count;
 }
 
+/*
+ * In quanta, unless less is all that is wanted: a few slots each time would have both hosts wake up three
+ * processes for every few pages. Nothing waits for ever: what is kept back here and at the pager is less than
+ * two quanta, so credit is open, or pages are with the pager, whose slots come back.
+ */
 static void announce_credit(struct feeder *f)
 {
     bool useful = f->state == WIRE_IN_ACTIVE || f->state == WIRE_IN_VERIFY;
     uint32_t n = f->untold < f->credit_wanted ? f->untold : (uint32_t)f->credit_wanted;
 
-    if (!n || !useful)
+    if (!n || !useful || (n < pool_quantum(f->pool) && n < f->credit_wanted))
         return;
     f->out_end += wire_put_words(feeder_out(f), WIRE_CREDIT, n, 0);
     f->untold -= n;

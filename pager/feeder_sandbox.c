@@ -6,6 +6,7 @@
 #include <linux/close_range.h>
 #include <seccomp.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -16,23 +17,38 @@ static int by_number(const void *a, const void *b)
     return *(const int *)a - *(const int *)b;
 }
 
-static int close_others(const int *keep, size_t n)
+/* The lowest descriptors: what is not kept of them leads nowhere. */
+static int fill_lowest(const int *keep, size_t n)
 {
-    int sorted[8], next = STDERR_FILENO + 1, null;
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
-    null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null < 0)
         return -1;
-    for (int fd = 0; fd <= STDERR_FILENO; fd++)
-        if (dup2(null, fd) < 0)
+    for (int fd = 0; fd < FEEDER_POLLS; fd++) {
+        bool kept = false;
+
+        for (size_t i = 0; i < n; i++)
+            kept = kept || keep[i] == fd;
+        if (!kept && dup2(null, fd) < 0)
             return -1;
+    }
+    return 0;
+}
+
+static int close_others(const int *keep, size_t n)
+{
+    int sorted[8], next = FEEDER_POLLS;
+
+    if (fill_lowest(keep, n))
+        return -1;
     for (size_t i = 0; i < n; i++)
         sorted[i] = keep[i];
     qsort(sorted, n, sizeof(sorted[0]), by_number);
     for (size_t i = 0; i < n; i++) {
         if (sorted[i] > next && close_range((unsigned)next, (unsigned)sorted[i] - 1, 0))
             return -1;
-        next = sorted[i] + 1;
+        if (sorted[i] >= next)
+            next = sorted[i] + 1;
     }
     return close_range((unsigned)next, ~0u, 0);
 }
@@ -46,10 +62,9 @@ static int limit(int resource, rlim_t most)
 
 /* What the feeder's loop does: wait, move bytes, tell the pager, end. */
 static const int allowed[] = {
-    SCMP_SYS(poll),         SCMP_SYS(ppoll),           SCMP_SYS(read),     SCMP_SYS(readv),
-    SCMP_SYS(write),        SCMP_SYS(writev),          SCMP_SYS(recvfrom), SCMP_SYS(sendto),
-    SCMP_SYS(shutdown),     SCMP_SYS(restart_syscall), SCMP_SYS(exit),     SCMP_SYS(exit_group),
-    SCMP_SYS(rt_sigreturn),
+    SCMP_SYS(poll),  SCMP_SYS(ppoll),      SCMP_SYS(read),         SCMP_SYS(readv),
+    SCMP_SYS(write), SCMP_SYS(close),      SCMP_SYS(shutdown),     SCMP_SYS(restart_syscall),
+    SCMP_SYS(exit),  SCMP_SYS(exit_group), SCMP_SYS(rt_sigreturn),
 };
 
 #ifdef __SANITIZE_ADDRESS__
@@ -95,9 +110,10 @@ int feeder_sandbox_enter(const int *keep, size_t n, uid_t uid, const char *empty
             return -1;
     }
     *what = "setting limits";
-    /* poll() takes no more entries than RLIMIT_NOFILE; descriptors 0 to 2 are taken, so no new one fits
-     * below. */
-    if (limit(RLIMIT_NOFILE, 3) || limit(RLIMIT_NPROC, 0) || limit(RLIMIT_FSIZE, 0) || limit(RLIMIT_CORE, 0))
+    /* poll() takes no more entries than RLIMIT_NOFILE; the descriptors below are taken, so no new one fits
+     * there. */
+    if (limit(RLIMIT_NOFILE, FEEDER_POLLS) || limit(RLIMIT_NPROC, 0) || limit(RLIMIT_FSIZE, 0) ||
+        limit(RLIMIT_CORE, 0))
         return -1;
     *what = "giving up new privileges and dumps";
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))

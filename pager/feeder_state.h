@@ -2,6 +2,7 @@
 #ifndef XENPAGING_PC_FEEDER_STATE_H
 #define XENPAGING_PC_FEEDER_STATE_H
 
+#include "channel.h"
 #include "feeder.h"
 #include "wire/frame_reader.h"
 
@@ -9,7 +10,7 @@
 
 struct feeder {
     struct pool *pool;
-    int sock;
+    struct channel channel;
     enum wire_state state;
     struct wire_hello hello; /* as sent */
     uint64_t features;
@@ -40,7 +41,7 @@ void feeder_fail(struct feeder *f, uint32_t code, uint32_t who, const char *fmt,
 bool feeder_out_room(const struct feeder *f);
 uint8_t *feeder_out(struct feeder *f);
 
-/* Read what there is on the socket and hand pages and answers to the pager. */
+/* Read what there is on the channel and hand pages and answers to the pager. */
 void feeder_read(struct feeder *f);
 
 /* Take the pager's orders and turn them into frames. */

@@ -16,8 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "channel.h"
 #include "exit_status.h"
-#include "relay.h"
 #include "session_id.h"
 #include "token.h"
 
@@ -174,6 +174,37 @@ static void stop_listening(struct join *j)
     j->listener = -1;
 }
 
+/* Only the feeder is to hold the channel: its end is the channel's. */
+static int hand_over(const struct join *j)
+{
+    if (channel_hand_over(j->receiver, STDIN_FILENO, STDOUT_FILENO))
+        return -1;
+    close(STDIN_FILENO);
+    close(STDOUT_FILENO);
+    return 0;
+}
+
+/* Whoever carries the channel takes our end for the end of both directions: it comes after the feeder's. */
+static int stay(const struct join *j)
+{
+    for (;;) {
+        struct pollfd p[2] = {{.fd = j->receiver, .events = POLLIN}, {.fd = j->stop, .events = POLLIN}};
+        char byte;
+        ssize_t n;
+
+        if (poll(p, 2, -1) < 0) {
+            if (errno == EINTR)
+                continue;
+            return complain(strerror(errno));
+        }
+        if (p[1].revents)
+            return complain("ended by a signal before receive has ended");
+        n = p[0].revents ? recv(j->receiver, &byte, 1, MSG_DONTWAIT) : 1;
+        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+            return EXIT_DONE;
+    }
+}
+
 static int watch_signals(struct join *j)
 {
     sigset_t set;
@@ -207,9 +238,7 @@ static int joined(struct join *j, const char *session)
         return rc;
     }
     stop_listening(j);
-    if (relay_run(STDIN_FILENO, STDOUT_FILENO, j->receiver, j->stop))
-        return complain(strerror(errno));
-    return EXIT_DONE;
+    return hand_over(j) ? complain(strerror(errno)) : stay(j);
 }
 
 int join_run(const char *run_dir, const char *session)

@@ -1,6 +1,6 @@
 /*
  * The destination's end of the second channel. serve (on the source) starts it through the transport; it
- * proves itself with the session's token, and carries what serve and receive say to each other.
+ * proves itself with the session's token, and hands its stdin and stdout to the feeder of receive.
  */
 #ifndef XENPAGING_PC_JOIN_H
 #define XENPAGING_PC_JOIN_H
@@ -8,7 +8,10 @@
 /* What join says first on stdout; serve takes nothing else for a join. */
 #define JOIN_GREETING "xenpaging-pc join 1\n"
 
-/* Read the token, wait for receive, relay until both directions are over. Returns the exit status. */
+/*
+ * Read the token, wait for receive, hand the channel over, and stay until receive's feeder has ended. Returns
+ * the exit status.
+ */
 int join_run(const char *run_dir, const char *session);
 
 #endif

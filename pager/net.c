@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 static int split(const char *where, char *host, size_t host_size, const char **port)
@@ -119,33 +118,10 @@ static int finish_connect(int fd, int timeout_ms)
     return err ? -1 : 0;
 }
 
-static int dial_unix(const char *path, char *why, size_t why_size)
-{
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    int fd, err = ENAMETOOLONG;
-
-    if (strlen(path) < sizeof(addr.sun_path)) {
-        memcpy(addr.sun_path, path, strlen(path) + 1);
-        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        if (fd >= 0 && connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0)
-            return fd;
-        err = errno;
-        if (fd >= 0)
-            close(fd);
-    }
-    snprintf(why, why_size, "cannot connect to %s: %s (is xenpaging-pc join running here?)", path,
-             strerror(err));
-    return -1;
-}
-
 int net_dial(const char *where, int timeout_ms, char *why, size_t why_size)
 {
-    struct addrinfo *list;
+    struct addrinfo *list = resolve(where, false, why, why_size);
     int fd = -1;
-
-    if (strncmp(where, NET_UNIX, strlen(NET_UNIX)) == 0)
-        return dial_unix(where + strlen(NET_UNIX), why, why_size);
-    list = resolve(where, false, why, why_size);
 
     for (struct addrinfo *ai = list; ai && fd < 0; ai = ai->ai_next) {
         fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

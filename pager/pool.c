@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "fault_point.h"
+#include "wire/wire.h"
 
 struct pool_ring_shared {
     _Atomic uint32_t produced;
@@ -85,6 +86,13 @@ void pool_destroy(struct pool *pool)
     close(pool->orders.event_fd);
     close(pool->reports.event_fd);
     pool->base = NULL;
+}
+
+uint32_t pool_quantum(const struct pool *pool)
+{
+    uint32_t most = pool->slots / 8;
+
+    return most == 0 ? 1 : most > WIRE_BATCH_MAX ? WIRE_BATCH_MAX : most;
 }
 
 uint32_t pool_ring_space(const struct pool_ring *ring)

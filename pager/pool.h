@@ -88,7 +88,11 @@ struct pool {
  * use the same struct after a fork. Returns 0, or -errno with nothing left.
  */
 int pool_create(struct pool *pool, uint32_t slots);
+
 void pool_destroy(struct pool *pool);
+
+/* As many slots that are free again are worth a wake-up of the feeder, and a frame to serve. */
+uint32_t pool_quantum(const struct pool *pool);
 
 static inline uint8_t *pool_page(const struct pool *pool, uint32_t slot)
 {

@@ -153,6 +153,7 @@ struct receiver {
 
     uint64_t run_first, run_count; /* neighbours that are asked for together */
     bool orders_waiting;           /* put, and the feeder not woken yet */
+    uint32_t slots_waiting;        /* given back since it was woken for that */
     struct {
         uint64_t first, end;
     } more[PAGEIN_WAITERS]; /* what entries want besides their first page; asked for after all of those */

@@ -81,6 +81,19 @@ void receive_ask_end(struct receiver *r)
     r->orders_waiting = false;
 }
 
+/* One wake-up for all of a turn: slots given back, what was asked again, space for orders wanted. */
+static void wake_feeder(struct receiver *r)
+{
+    if (!r->feeder_alive || session_final(r->run.state))
+        return;
+    if (r->slots_waiting < pool_quantum(r->pool) && !r->orders_waiting && !r->n_unsent &&
+        r->work != WORK_SEND)
+        return;
+    r->slots_waiting = 0;
+    r->orders_waiting = false;
+    pool_ring_notify(&r->pool->orders);
+}
+
 void receive_ask_again(struct receiver *r, uint64_t gfn)
 {
     if (r->peer_active && !ask_now(r, ORDER_ASK_AGAIN, gfn, 1))
@@ -133,6 +146,7 @@ void receive_free_slot(struct receiver *r, uint32_t slot)
         return;
     if (!receive_journal_give_back(r->journal, slot))
         log_error("no room to give slot %u back to the feeder", slot);
+    r->slots_waiting++;
 }
 
 bool receive_push_now(const struct receiver *r)
@@ -388,9 +402,7 @@ void receive_reports(struct receiver *r, bool all)
     if (rc > 0)
         pool_ring_notify(
             &r->pool->reports); /* more than one turn's worth: come again after looking at the ring */
-    /* Slots given back, space wanted: one wake-up for all. */
-    if (r->feeder_alive && !session_final(r->run.state))
-        pool_ring_notify(&r->pool->orders);
+    wake_feeder(r);
     if (r->n_unsent)
         ask_unsent(r);
     if (r->work == WORK_SEND)

@@ -1,7 +1,7 @@
 # What xenpaging-pc is made of, for this folder's Makefile and for the unit tests.
 PAGER_CORE := core/gfn_bitmap.c core/latency.c core/pagein.c core/push_order.c core/run_hash.c core/session.c
 PAGER_WIRE := wire/decode.c wire/encode.c wire/frame_reader.c wire/judge.c wire/rules.c
-PAGER_SESSION := backend_batch.c child.c custody.c daemon.c log.c net.c pool.c relay.c run_dir.c session_find.c session_run.c \
+PAGER_SESSION := backend_batch.c channel.c child.c custody.c daemon.c log.c net.c pool.c run_dir.c session_find.c session_run.c \
 	set_file.c status_server.c token.c join.c oom.c paging_features.c
 PAGER_FEEDER := feeder.c feeder_frames.c feeder_orders.c feeder_sandbox.c
 PAGER_RECEIVE := keeper.c receive.c receive_collapse.c receive_commit.c receive_early.c receive_end.c \

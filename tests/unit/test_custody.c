@@ -12,10 +12,10 @@
 
 #include <cmocka.h>
 
+#include "channel.h"
 #include "exit_status.h"
 #include "core/run_hash.h"
 #include "switch_fixture.h"
-#include "net.h"
 #include "wire/bytes.h"
 #include "wire/wire.h"
 
@@ -36,7 +36,7 @@ static void put_frame(int fd, const uint8_t *frame, size_t size)
 }
 
 /* A receiver that this test plays, as far as ACTIVE. */
-static int play_receiver(struct move *m)
+static struct channel play_receiver(struct move *m)
 {
     static const uint64_t runs[3][2] = {{0, 600}, {800, 690}, {1491, 9}};
     static uint8_t out[4096], body[512 * 1024];
@@ -47,26 +47,26 @@ static int play_receiver(struct move *m)
                                .credit_max = 2000};
     struct run_hash hash;
     char why[256];
-    int fd;
+    struct channel c;
 
     memset(hello.uuid, 0x11, sizeof(hello.uuid));
     memset(hello.token, TOKEN_BYTE, sizeof(hello.token));
     start_serve(m);
     suspend(m);
-    fd = net_dial(m->join, 1000, why, sizeof(why));
-    assert_true(fd >= 0);
-    fcntl(fd, F_SETFL, 0);
-    put_frame(fd, out, wire_put_hello(out, &hello));
-    take_frame(fd, WIRE_HELLO_ACK, body, sizeof(body));
+    assert_int_equal(channel_open(m->join, 1000, &c, why, sizeof(why)), 0);
+    fcntl(c.in, F_SETFL, 0);
+    fcntl(c.out, F_SETFL, 0);
+    put_frame(c.out, out, wire_put_hello(out, &hello));
+    take_frame(c.in, WIRE_HELLO_ACK, body, sizeof(body));
     run_hash_init(&hash);
     for (unsigned int i = 0; i < 3; i++) {
         wire_add_pair(out, i, runs[i][0], runs[i][1]);
         assert_int_equal(run_hash_add(&hash, runs[i][0], runs[i][1], NR), 0);
     }
-    put_frame(fd, out, wire_finish_set(out, 3));
-    put_frame(fd, out, wire_put_pair(out, WIRE_SET_END, hash.pages, run_hash_value(&hash)));
-    take_frame(fd, WIRE_SET_ACK, body, sizeof(body));
-    return fd;
+    put_frame(c.out, out, wire_finish_set(out, 3));
+    put_frame(c.out, out, wire_put_pair(out, WIRE_SET_END, hash.pages, run_hash_value(&hash)));
+    take_frame(c.in, WIRE_SET_ACK, body, sizeof(body));
+    return c;
 }
 
 static void put_complete(int fd)
@@ -84,17 +84,24 @@ static void put_gone(int fd, unsigned int reason)
     put_frame(fd, out, wire_put_words(out, WIRE_GONE, reason, 0));
 }
 
+static void hang_up(const struct channel *c)
+{
+    close(c->in);
+    close(c->out);
+    close(c->join);
+}
+
 /* A receiver that says COMPLETE before anybody has committed. */
 static void complete_before_commit_destroys_nothing(void **state)
 {
     struct move *m = *state;
-    int fd = play_receiver(m);
+    struct channel c = play_receiver(m);
     uint8_t body[64];
 
-    put_complete(fd);
-    take_frame(fd, WIRE_COMPLETE_ACK, body, sizeof(body));
+    put_complete(c.out);
+    take_frame(c.in, WIRE_COMPLETE_ACK, body, sizeof(body));
     await_reason(m, "serve", "waiting for commit");
-    close(fd);
+    hang_up(&c);
     usleep(300000);
     assert_int_equal(access(in_dir(m, "xl.log"), F_OK), -1);
     assert_int_equal(kill(m->f.serve_pid, 0), 0);
@@ -107,49 +114,49 @@ static void complete_before_commit_destroys_nothing(void **state)
 static void given_up_is_not_taken_back(void **state)
 {
     struct move *m = *state;
-    int fd = play_receiver(m);
+    struct channel c = play_receiver(m);
 
     commit(m, "serve");
     kill_xl(m, 0);
-    put_gone(fd, WIRE_GONE_GIVEN_UP);
+    put_gone(c.out, WIRE_GONE_GIVEN_UP);
     await_reason(m, "serve", "waiting for its word that the copy there is destroyed");
-    put_complete(fd);
+    put_complete(c.out);
     ends(&m->f.serve_pid, EXIT_FAILED);
     last_reason(m, "serve", "COMPLETE, after the guest was given up");
     last_reason(m, "serve", "does not go on by itself");
     last_reason(m, "serve", "postcopy-resume -f 7");
     assert_int_equal(access(in_dir(m, "xl.log"), F_OK), -1);
-    close(fd);
+    hang_up(&c);
 }
 
 static void given_up_and_then_said_to_have_run(void **state)
 {
     struct move *m = *state;
-    int fd = play_receiver(m);
+    struct channel c = play_receiver(m);
 
     commit(m, "serve");
-    put_gone(fd, WIRE_GONE_GIVEN_UP);
-    put_gone(fd, WIRE_GONE_RAN);
+    put_gone(c.out, WIRE_GONE_GIVEN_UP);
+    put_gone(c.out, WIRE_GONE_RAN);
     ends(&m->f.serve_pid, EXIT_FAILED);
     last_reason(m, "serve", "GONE with reason 3, after the guest was given up");
     assert_int_equal(access(in_dir(m, "xl.log"), F_OK), -1);
-    close(fd);
+    hang_up(&c);
 }
 
 /* xl has the destination's word by its own channel. */
 static void given_up_and_aborted(void **state)
 {
     struct move *m = *state;
-    int fd = play_receiver(m);
+    struct channel c = play_receiver(m);
 
     commit(m, "serve");
-    put_gone(fd, WIRE_GONE_GIVEN_UP);
+    put_gone(c.out, WIRE_GONE_GIVEN_UP);
     await_reason(m, "serve", "waiting for its word");
     assert_int_equal(command(m, "abort --role serve --session " ID), 0);
     ends(&m->f.serve_pid, EXIT_FAILED);
     assert_int_equal(access(in_dir(m, "xl.log"), F_OK), -1);
     assert_true(m->f.results[0].forgotten > 0);
-    close(fd);
+    hang_up(&c);
 }
 
 static void the_guest_ends_at_the_destination(void **state)

@@ -51,6 +51,17 @@ static void a_join_that_nobody_needs_takes_the_token_along(void **state)
     no_file_is_left(m);
 }
 
+static void commit_both(struct move *m)
+{
+    commit(m, "serve");
+    commit(m, "receive");
+    unpause(m);
+    ends(&m->f.receive_pid, EXIT_DONE);
+    ends(&m->f.serve_pid, EXIT_DONE);
+    assert_int_equal(m->f.results[1].wrong_pages, 0);
+    nothing_wrong(m);
+}
+
 static void a_second_join(void **state)
 {
     struct move *m = *state;
@@ -67,13 +78,7 @@ static void a_second_join(void **state)
     suspend(m);
     fixture_start_receive(&m->f);
     json_decref(fixture_await(&m->f, "receive", "active"));
-    commit(m, "serve");
-    commit(m, "receive");
-    unpause(m);
-    ends(&m->f.receive_pid, EXIT_DONE);
-    ends(&m->f.serve_pid, EXIT_DONE);
-    assert_int_equal(m->f.results[1].wrong_pages, 0);
-    nothing_wrong(m);
+    commit_both(m);
 }
 
 static void join_wants_a_whole_token(void **state)
@@ -107,11 +112,20 @@ static void a_transport_that_fails(void **state)
     serve_fails_with(m, "status 137: Killed");
 }
 
-static void kill_join(struct move *m)
+/* As under ssh: what join has are pipes. */
+static void through_pipes(struct move *m)
+{
+    script(in_dir(m, "transport"),
+           "shift 2\ncut -d' ' -f5 /proc/$$/stat >%s/transport.group\ncat | %s \"$@\" --run-dir %s | cat\n",
+           m->f.dir, exe, m->f.dir);
+}
+
+/* All that carries it: the transport has a session of its own. */
+static void break_channel(struct move *m)
 {
     char line[512];
 
-    snprintf(line, sizeof(line), "kill -9 $(cat %s/" ID ".join.pid)", m->f.dir);
+    snprintf(line, sizeof(line), "kill -9 -$(cat %s/transport.group)", m->f.dir);
     assert_int_equal(system(line), 0);
 }
 
@@ -121,10 +135,11 @@ static void the_channel_breaks_before_commit(void **state)
 
     m->f.serve.watch_pid = m->f.receive.watch_pid = 0;
     m->f.receive.push_on_fault = true;
+    through_pipes(m);
     ready(m);
-    kill_join(m);
+    break_channel(m);
     both_give_up(m);
-    last_reason(m, "serve", "status 137");
+    last_reason(m, "serve", "died of signal 9");
 }
 
 static void the_channel_breaks_when_all_is_there(void **state)
@@ -132,9 +147,10 @@ static void the_channel_breaks_when_all_is_there(void **state)
     struct move *m = *state;
 
     m->f.serve.watch_pid = 0;
+    through_pipes(m);
     ready(m);
     await_reason(m, "receive", "waiting for commit");
-    kill_join(m);
+    break_channel(m);
     /* It has said nothing, so the source may go on; what is here could, too, if xl says so. */
     ends(&m->f.serve_pid, EXIT_FAILED);
     await_reason(m, "receive", "all pages are here: waiting for commit");
@@ -150,11 +166,12 @@ static void the_channel_breaks_after_commit(void **state)
     json_t *report;
 
     m->f.receive.push_on_fault = true;
+    through_pipes(m);
     ready(m);
     commit(m, "serve");
     commit(m, "receive");
     kill_xl(m, 0);
-    kill_join(m);
+    break_channel(m);
     ends(&m->f.serve_pid, EXIT_MISSING);
     last_reason(m, "serve", "do not unpause");
     last_reason(m, "serve", "Only if neither g nor g--incoming exists at the destination");
@@ -166,6 +183,48 @@ static void the_channel_breaks_after_commit(void **state)
     json_decref(report);
     kill(m->f.domain_pid, SIGUSR1);
     ends(&m->f.receive_pid, EXIT_GONE);
+}
+
+static void a_channel_of_pipes(void **state)
+{
+    struct move *m = *state;
+
+    through_pipes(m);
+    ready(m);
+    commit_both(m);
+    no_file_is_left(m);
+}
+
+static void pipes_and_a_source_that_gives_up(void **state)
+{
+    struct move *m = *state;
+
+    m->f.serve.watch_pid = m->f.receive.watch_pid = 0;
+    m->f.receive.push_on_fault = true;
+    through_pipes(m);
+    ready(m);
+    kill(m->f.serve_pid, SIGTERM);
+    both_give_up(m);
+}
+
+static void kill_join(struct move *m)
+{
+    char line[512];
+
+    snprintf(line, sizeof(line), "kill -9 $(cat %s/" ID ".join.pid)", m->f.dir);
+    assert_int_equal(system(line), 0);
+}
+
+/* A channel that its carrier keeps up does not need join any more. */
+static void join_dies_and_the_channel_does_not(void **state)
+{
+    struct move *m = *state;
+
+    m->f.receive.push_on_fault = true;
+    through_pipes(m);
+    ready(m);
+    kill_join(m);
+    commit_both(m);
 }
 
 int main(int argc, char **argv)
@@ -180,6 +239,9 @@ int main(int argc, char **argv)
         MOVE(the_channel_breaks_before_commit),
         MOVE(the_channel_breaks_when_all_is_there),
         MOVE(the_channel_breaks_after_commit),
+        MOVE(a_channel_of_pipes),
+        MOVE(pipes_and_a_source_that_gives_up),
+        MOVE(join_dies_and_the_channel_does_not),
     };
 
     return switch_main(argc, argv, tests, sizeof(tests) / sizeof(tests[0]));

@@ -339,6 +339,30 @@ static void what_dom0_maps_comes_alone(void **state)
     receiver_pauses(p, "serve");
 }
 
+/* Slots that are free again are not announced one by one; and yet every page gets its credit. */
+static void credit_comes_in_quanta(void **state)
+{
+    struct peer *p = *state;
+    unsigned int frames = 0;
+
+    be_good(p);
+    for (uint64_t gfn = 0; gfn < 600; gfn++) {
+        while (p->credit == 0) {
+            assert_true(pump(p));
+            if (p->type != WIRE_CREDIT)
+                continue;
+            assert_true(get_u32(p->body) >= 8); /* of 64 slots */
+            frames++;
+        }
+        p->credit--;
+        send_page_without_credit(p, gfn, false, false);
+    }
+    assert_true(frames > 600 / 64 && frames <= 600 / 8);
+    close(p->fd);
+    p->fd = -1;
+    receiver_pauses(p, "serve");
+}
+
 static void a_page_outside_the_set_is_thrown_away(void **state)
 {
     struct peer *p = *state;
@@ -657,15 +681,25 @@ int main(int argc, char **argv)
 {
 #define PEER(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
     const struct CMUnitTest tests[] = {
-        PEER(refusal_is_reported),         PEER(features_nobody_offered),
-        PEER(another_set_is_acknowledged), PEER(eof_at_each_stage),
-        PEER(eof_inside_a_page),           PEER(more_pages_than_credit),
-        PEER(what_dom0_maps_comes_alone),  PEER(a_page_outside_the_set_is_thrown_away),
-        PEER(frames_out_of_turn),          PEER(a_wrong_hash_is_asked_for_once_more),
-        PEER(complete_without_an_answer),  PEER(strangers_do_not_keep_the_receiver_out),
-        PEER(wrong_sets_are_refused),      PEER(too_much_credit),
-        PEER(requests_outside_the_set),    PEER(eof_and_counts_that_do_not_add_up),
-        PEER(installed_but_never_sent),    PEER(dropped_pages_need_not_be_sent),
+        PEER(refusal_is_reported),
+        PEER(features_nobody_offered),
+        PEER(another_set_is_acknowledged),
+        PEER(eof_at_each_stage),
+        PEER(credit_comes_in_quanta),
+        PEER(eof_inside_a_page),
+        PEER(more_pages_than_credit),
+        PEER(what_dom0_maps_comes_alone),
+        PEER(a_page_outside_the_set_is_thrown_away),
+        PEER(frames_out_of_turn),
+        PEER(a_wrong_hash_is_asked_for_once_more),
+        PEER(complete_without_an_answer),
+        PEER(strangers_do_not_keep_the_receiver_out),
+        PEER(wrong_sets_are_refused),
+        PEER(too_much_credit),
+        PEER(requests_outside_the_set),
+        PEER(eof_and_counts_that_do_not_add_up),
+        PEER(installed_but_never_sent),
+        PEER(dropped_pages_need_not_be_sent),
     };
 
     if (argc > 1)

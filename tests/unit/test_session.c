@@ -418,8 +418,8 @@ static void the_feeder_has_no_rights(void **state)
     assert_true(n > 0);
     link[n] = '\0';
     assert_non_null(strstr(link, "/empty"));
-    /* /dev/null three times, socket, two eventfds, the pipe to the pager: nothing of ours. */
-    snprintf(link, sizeof(link), "test $(ls /proc/%ld/fd | wc -l) -eq 7", feeder);
+    /* /dev/null four times, socket, two eventfds, the pipe to the pager: nothing of ours. */
+    snprintf(link, sizeof(link), "test $(ls /proc/%ld/fd | wc -l) -eq 8", feeder);
     assert_int_equal(system(link), 0);
     assert_int_equal(kill(f->domain_pid, SIGUSR2), 0);
     both_end_with(f, EXIT_DONE, EXIT_DONE);

@@ -1,0 +1,26 @@
+/* Between serve and the feeder: a connection, or the stdin and stdout that join was started with and has
+ * handed over. */
+#ifndef XENPAGING_PC_CHANNEL_H
+#define XENPAGING_PC_CHANNEL_H
+
+#include <stddef.h>
+
+#define CHANNEL_UNIX "unix:"
+
+struct channel {
+    int in,
+        out;  /* non-blocking; may be the same descriptor; sockets, or (join's) whatever a transport uses */
+    int join; /* held open as long as the channel is in use, so that join stays: a transport ends with it. Or
+                 -1 */
+};
+
+/*
+ * Connect to serve at "HOST:PORT", or take over the channel of the join that listens at "unix:PATH", within
+ * timeout_ms. The descriptors are the caller's. Returns 0, or -1 with a sentence in why.
+ */
+int channel_open(const char *where, int timeout_ms, struct channel *channel, char *why, size_t why_size);
+
+/* For join: give in and out to who has connected as receiver (a unix socket). 0, or -1 with errno. */
+int channel_hand_over(int receiver, int in, int out);
+
+#endif
