@@ -84,6 +84,7 @@ static int reach_join(const char *path, int timeout_ms, int fds[2])
     if (fd < 0)
         return -1;
     if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) == 0 &&
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) == 0 && /* of connect() */
         connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0 && take_over(fd, fds) == 0)
         return fd;
     error = errno == EAGAIN ? ETIMEDOUT : errno;

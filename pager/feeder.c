@@ -14,6 +14,8 @@
 #include "feeder_sandbox.h"
 #include "feeder_state.h"
 
+#define LAST_WORDS_MS 2000 /* of a serve that does not listen any more */
+
 bool feeder_out_room(const struct feeder *f)
 {
     /* A frame under construction, then one more order (a run of gfns may begin another frame) and the credit.
@@ -29,8 +31,17 @@ uint8_t *feeder_out(struct feeder *f)
     return f->out + f->out_end;
 }
 
+/* It has closed, and may have said why: that comes behind the pages that are under way. */
+static void cannot_say(struct feeder *f)
+{
+    f->out_error = errno;
+    f->out_start = f->out_end = 0;
+}
+
 static void flush(struct feeder *f)
 {
+    if (f->out_error)
+        f->out_start = f->out_end = 0;
     while (f->out_start < f->out_end) {
         ssize_t n = write(f->channel.out, f->out + f->out_start, f->out_end - f->out_start);
 
@@ -39,7 +50,7 @@ static void flush(struct feeder *f)
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
             break;
         if (n < 0)
-            feeder_fail(f, FEEDER_LOST, FAILED_HERE, "sending to serve: %s", strerror(errno));
+            return cannot_say(f);
         f->out_start += (size_t)n;
     }
     if (f->out_start == f->out_end) {
@@ -60,15 +71,13 @@ void feeder_fail(struct feeder *f, uint32_t code, uint32_t who, const char *fmt,
     vsnprintf(f->pool->text, POOL_TEXT_SIZE, fmt, ap);
     va_end(ap);
     /* What the other end did wrong, it should hear: one attempt, the connection is over anyway. */
-    if (who == FAILED_HERE && code < FEEDER_LOST && f->channel.out >= 0) {
-        uint8_t frame[WIRE_HEAD_SIZE + 8 + WIRE_TEXT_MAX];
+    if (who == FAILED_HERE && code < FEEDER_LOST && f->channel.out >= 0 && !f->out_error &&
+        FEEDER_OUT - f->out_end >= WIRE_HEAD_SIZE + 8 + WIRE_TEXT_MAX) {
         struct wire_fault fault;
-        ssize_t n = 0;
 
         wire_fault_set(&fault, code, "%s", f->pool->text);
-        if (f->out_start == 0 || f->out_start == f->out_end)
-            n = write(f->channel.out, frame, wire_put_fault(frame, WIRE_ERROR, &fault));
-        (void)n;
+        f->out_end += wire_put_fault(feeder_out(f), WIRE_ERROR, &fault);
+        flush(f);
     }
     /* If the ring were full (it cannot be) the pager would see the process end all the same. */
     pool_ring_put(&f->pool->reports, &report);
@@ -87,13 +96,13 @@ static bool report_room(struct feeder *f)
  * The last words are out. Pages that still come are thrown away until serve closes: unread, they would turn
  * the close into a reset that overtakes the words. The pager ends us after two seconds.
  */
-static void leave(struct feeder *f)
+static void leave(struct feeder *f, int life)
 {
-    struct pollfd p = {.fd = f->channel.in, .events = POLLIN};
+    struct pollfd p[2] = {{.fd = f->channel.in, .events = POLLIN}, {.fd = life, .events = 0}};
 
     if (shutdown(f->channel.out, SHUT_WR) && errno == ENOTSOCK)
         close(f->channel.out);
-    while (poll(&p, 1, -1) > 0) {
+    while (!f->in_ended && poll(p, 2, -1) > 0 && !p[1].revents) {
         ssize_t n = read(f->channel.in, f->out, FEEDER_OUT);
 
         if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
@@ -106,17 +115,22 @@ static void loop(struct feeder *f, int life)
 {
     for (;;) {
         struct pollfd p[FEEDER_POLLS] = {
-            {.fd = f->channel.in, .events = report_room(f) ? POLLIN : 0},
-            {.fd = f->closing || !feeder_out_room(f) ? -1 : f->pool->orders.event_fd, .events = POLLIN},
+            {.fd = f->in_ended ? -1 : f->channel.in, .events = report_room(f) ? POLLIN : 0},
+            {.fd = f->closing || f->out_error || !feeder_out_room(f) ? -1 : f->pool->orders.event_fd,
+             .events = POLLIN},
             {.fd = life, .events = 0},
             {.fd = f->out_end ? f->channel.out : -1, .events = POLLOUT},
         };
+        int n;
 
-        if (poll(p, FEEDER_POLLS, -1) < 0) {
+        n = poll(p, FEEDER_POLLS, f->out_error ? LAST_WORDS_MS : -1);
+        if (n < 0) {
             if (errno == EINTR)
                 continue;
             feeder_fail(f, FEEDER_LOST, FAILED_HERE, "poll: %s", strerror(errno));
         }
+        if (n == 0)
+            feeder_fail(f, FEEDER_LOST, FAILED_HERE, "sending to serve: %s", strerror(f->out_error));
         if (p[2].revents)
             _exit(0);
         if (p[1].revents & POLLIN) {
@@ -127,7 +141,7 @@ static void loop(struct feeder *f, int life)
         }
         flush(f);
         if (f->closing && f->out_end == 0)
-            leave(f);
+            leave(f, life);
         if (p[0].revents & (POLLIN | POLLHUP | POLLERR))
             feeder_read(f);
     }

@@ -54,8 +54,11 @@ static bool came(struct feeder *f, ssize_t n)
         return true;
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
         return false;
+    f->in_ended = true;
     if (f->closing)
         return false;
+    if (f->out_error)
+        feeder_fail(f, FEEDER_LOST, FAILED_HERE, "sending to serve: %s", strerror(f->out_error));
     if (n == 0)
         feeder_fail(f, FEEDER_LOST, FAILED_HERE, "serve closed the connection");
     feeder_fail(f, FEEDER_LOST, FAILED_HERE, "receiving from serve: %s", strerror(errno));

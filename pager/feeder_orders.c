@@ -59,7 +59,8 @@ static void add(struct feeder *f, struct gather *g, const struct pool_descriptor
 /*
  * In quanta, unless less is all that is wanted: a few slots each time would have both hosts wake up three
  * processes for every few pages. Nothing waits for ever: what is kept back here and at the pager is less than
- * two quanta, so credit is open, or pages are with the pager, whose slots come back.
+ * two quanta, so credit is open, or nearly every slot is with the pager, and comes back when its page can be
+ * installed.
  */
 static void announce_credit(struct feeder *f)
 {

@@ -14,7 +14,10 @@ struct feeder {
     enum wire_state state;
     struct wire_hello hello; /* as sent */
     uint64_t features;
-    bool closing; /* nothing but flushing the output is left */
+    bool closing;  /* nothing but flushing the output is left */
+    bool in_ended; /* nothing more comes */
+    int out_error; /* why nothing more can be said; what serve has said before that is still read. 0: it can
+                    */
     struct frame_reader reader;
 
     /* Slots that are ours and free. Those that serve was told of are the credit that is open. */

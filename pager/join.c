@@ -200,8 +200,10 @@ static int stay(const struct join *j)
         if (p[1].revents)
             return complain("ended by a signal before receive has ended");
         n = p[0].revents ? recv(j->receiver, &byte, 1, MSG_DONTWAIT) : 1;
-        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+        if (n == 0)
             return EXIT_DONE;
+        if (n < 0 && errno != EAGAIN && errno != EINTR)
+            return complain("receive has ended before it took the channel");
     }
 }
 

@@ -84,6 +84,16 @@ static void build_batch(struct server *s)
         s->compared += n;
 }
 
+/* The receiver has closed: what it said before counts, if it is there to be read. */
+static void broken(struct server *s)
+{
+    const char *why = strerror(errno);
+
+    serve_readable(s);
+    if (!session_final(s->run.state) && !s->delivered)
+        serve_lost(s, why);
+}
+
 /* Send what is left of head and pages. True when all of it is out. */
 static bool send_batch(struct server *s)
 {
@@ -104,7 +114,7 @@ static bool send_batch(struct server *s)
     n = sendmsg(s->sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n < 0) {
         if (errno != EAGAIN && errno != EINTR)
-            serve_lost(s, strerror(errno));
+            broken(s);
         return false;
     }
     b->sent += (size_t)n;
@@ -123,7 +133,7 @@ static bool send_control(struct server *s)
 
         if (n < 0) {
             if (errno != EAGAIN && errno != EINTR)
-                serve_lost(s, strerror(errno));
+                broken(s);
             return false;
         }
         s->control_start += (size_t)n;

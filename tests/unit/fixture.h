@@ -17,7 +17,7 @@
 
 struct fixture {
     char dir[64];
-    char address[64]; /* where serve listens, or a peer the test plays */
+    char address[128]; /* where serve listens, or a peer the test plays */
     struct fake_config source, destination;
     struct fake_results *results; /* [0] source, [1] destination */
     struct serve_options serve;

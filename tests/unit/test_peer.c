@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -16,6 +17,7 @@
 #define XXH_STATIC_LINKING_ONLY
 #include <xxhash.h>
 
+#include "channel.h"
 #include "exit_status.h"
 #include "fixture.h"
 #include "wire/bytes.h"
@@ -32,6 +34,7 @@ struct put_by {
 struct peer {
     struct fixture f;
     int fd;
+    bool by_join; /* the receiver takes its end of the channel from a join */
     unsigned int type;
     uint32_t length;
     uint8_t body[WIRE_CONTROL_MAX];
@@ -133,16 +136,44 @@ static void expect(struct peer *p, unsigned int type)
 
 /* -- playing serve */
 
-static void meet_receiver(struct peer *p, uint64_t *features)
+static void connected(struct peer *p)
 {
-    struct wire_hello_ack ack = {.populated = 1300, .nr_gfns = 1500};
-    struct wire_hello hello;
-    struct wire_fault fault;
     int listener = fixture_listen(&p->f);
 
     fixture_start_receive(&p->f);
     p->fd = accept(listener, NULL, NULL);
     close(listener);
+}
+
+/* As join: what it hands over is one end of a pair of sockets. */
+static void joined(struct peer *p)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), receiver, pair[2];
+
+    snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/join", p->f.dir);
+    snprintf(p->f.address, sizeof(p->f.address), CHANNEL_UNIX "%s", addr.sun_path);
+    assert_int_equal(bind(listener, (struct sockaddr *)&addr, sizeof(addr)), 0);
+    assert_int_equal(listen(listener, 1), 0);
+    fixture_start_receive(&p->f);
+    receiver = accept(listener, NULL, NULL);
+    close(listener);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    assert_int_equal(channel_hand_over(receiver, pair[1], pair[1]), 0);
+    close(pair[1]);
+    p->fd = pair[0];
+}
+
+static void meet_receiver(struct peer *p, uint64_t *features)
+{
+    struct wire_hello_ack ack = {.populated = 1300, .nr_gfns = 1500};
+    struct wire_hello hello;
+    struct wire_fault fault;
+
+    if (p->by_join)
+        joined(p);
+    else
+        connected(p);
     expect(p, WIRE_HELLO);
     assert_int_equal(wire_get_hello(p->body, &hello, &fault), 0);
     ack.features = *features = hello.offered;
@@ -361,6 +392,31 @@ static void credit_comes_in_quanta(void **state)
     close(p->fd);
     p->fd = -1;
     receiver_pauses(p, "serve");
+}
+
+/* It does not listen any more; what it says is still heard. */
+static void last_words_of_a_serve_that_has_closed(void **state)
+{
+    struct peer *p = *state;
+    struct wire_fault fault;
+    json_t *report = NULL;
+
+    p->by_join = true;
+    be_good(p);
+    assert_int_equal(shutdown(p->fd, SHUT_RD), 0);
+    /* So many give slots back, and with them something to say to serve. */
+    for (uint64_t gfn = 0; gfn < 16; gfn++)
+        send_page_without_credit(p, gfn, false, false);
+    do {
+        json_decref(report);
+        report = fixture_status(&p->f, "receive");
+    } while (figure(report, "pages", "installed") < 16);
+    json_decref(report);
+    wire_fault_set(&fault, WIRE_ERROR_SOURCE_GONE, "the source is gone");
+    put(p, wire_put_fault(out, WIRE_ERROR, &fault));
+    close(p->fd);
+    p->fd = -1;
+    receiver_pauses(p, "serve gave up: the source is gone");
 }
 
 static void a_page_outside_the_set_is_thrown_away(void **state)
@@ -681,25 +737,16 @@ int main(int argc, char **argv)
 {
 #define PEER(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
     const struct CMUnitTest tests[] = {
-        PEER(refusal_is_reported),
-        PEER(features_nobody_offered),
-        PEER(another_set_is_acknowledged),
-        PEER(eof_at_each_stage),
-        PEER(credit_comes_in_quanta),
-        PEER(eof_inside_a_page),
-        PEER(more_pages_than_credit),
-        PEER(what_dom0_maps_comes_alone),
-        PEER(a_page_outside_the_set_is_thrown_away),
-        PEER(frames_out_of_turn),
-        PEER(a_wrong_hash_is_asked_for_once_more),
-        PEER(complete_without_an_answer),
-        PEER(strangers_do_not_keep_the_receiver_out),
-        PEER(wrong_sets_are_refused),
-        PEER(too_much_credit),
-        PEER(requests_outside_the_set),
-        PEER(eof_and_counts_that_do_not_add_up),
-        PEER(installed_but_never_sent),
-        PEER(dropped_pages_need_not_be_sent),
+        PEER(refusal_is_reported),         PEER(features_nobody_offered),
+        PEER(another_set_is_acknowledged), PEER(eof_at_each_stage),
+        PEER(credit_comes_in_quanta),      PEER(last_words_of_a_serve_that_has_closed),
+        PEER(eof_inside_a_page),           PEER(more_pages_than_credit),
+        PEER(what_dom0_maps_comes_alone),  PEER(a_page_outside_the_set_is_thrown_away),
+        PEER(frames_out_of_turn),          PEER(a_wrong_hash_is_asked_for_once_more),
+        PEER(complete_without_an_answer),  PEER(strangers_do_not_keep_the_receiver_out),
+        PEER(wrong_sets_are_refused),      PEER(too_much_credit),
+        PEER(requests_outside_the_set),    PEER(eof_and_counts_that_do_not_add_up),
+        PEER(installed_but_never_sent),    PEER(dropped_pages_need_not_be_sent),
     };
 
     if (argc > 1)
