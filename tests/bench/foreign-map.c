@@ -17,8 +17,8 @@
 #include <xenforeignmemory.h>
 
 /* Not in Debian's header. */
-#ifndef XENFOREIGNMEMORY_OPEN_NOWAIT
-#define XENFOREIGNMEMORY_OPEN_NOWAIT (1U << 0)
+#ifndef XENFOREIGNMEMORY_OPENFLAG_NOWAIT
+#define XENFOREIGNMEMORY_OPENFLAG_NOWAIT (1U << 0)
 #endif
 
 #define PAGE_SIZE 4096u
@@ -42,7 +42,7 @@ static uint64_t ran_us(xc_interface *xch)
 
 int main(int argc, char **argv)
 {
-    unsigned long domid, gfn, count, failed = 0, sum = 0;
+    unsigned long domid, gfn, count, failed = 0, absent = 0, sum = 0;
     xenforeignmemory_handle *fmem;
     xen_pfn_t *gfns;
     uint64_t start, took, ran;
@@ -60,7 +60,7 @@ int main(int argc, char **argv)
     gfn = strtoul(argv[2], NULL, 0);
     count = strtoul(argv[3], NULL, 0);
     xch = xc_interface_open(NULL, NULL, 0);
-    fmem = xenforeignmemory_open(NULL, wait ? 0 : XENFOREIGNMEMORY_OPEN_NOWAIT);
+    fmem = xenforeignmemory_open(NULL, wait ? 0 : XENFOREIGNMEMORY_OPENFLAG_NOWAIT);
     gfns = calloc(count, sizeof(*gfns));
     err = calloc(count, sizeof(*err));
     if (!xch || !fmem || !gfns || !err || count == 0 || count > MAX_COUNT) {
@@ -79,8 +79,10 @@ int main(int argc, char **argv)
             failed++;
         else
             sum += map[i * PAGE_SIZE];
+        if (map && err[i] == -ENOENT)
+            absent++;
     }
-    printf("foreign-map pages=%lu failed=%lu us=%llu ran_us=%llu sum=%lu\n", count, failed,
-           (unsigned long long)took, (unsigned long long)ran, sum);
+    printf("foreign-map pages=%lu failed=%lu us=%llu ran_us=%llu sum=%lu absent=%lu\n", count, failed,
+           (unsigned long long)took, (unsigned long long)ran, sum, absent);
     return failed ? 1 : 0;
 }

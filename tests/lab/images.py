@@ -94,7 +94,7 @@ def _modules(image, kernel, now, later=()):
     image.file("lab/modules/order", "".join(os.path.basename(p) + "\n" for p in files))
 
 
-def _link_libraries(image, programs, *library_folders):
+def link_libraries(image, programs, *library_folders):
     for name, path in closure(programs, *library_folders).items():
         image.copy(path, name, follow=True)
 
@@ -137,7 +137,7 @@ def dom0(kernel, tools):
     if os.path.isdir(paths.DOM0_EXTRA):
         image.tree(paths.DOM0_EXTRA, rename=merged)
         programs += [p for p in glob.glob(paths.DOM0_EXTRA + "/**", recursive=True) if is_elf(p)]
-    _link_libraries(image, programs, os.path.join(tools, LIBRARIES),
+    link_libraries(image, programs, os.path.join(tools, LIBRARIES),
                     *(os.path.join(paths.UNPACKED, name) for name in UNPACKED_LIBRARIES))
     for path in glob.glob(os.path.join(tools, LIBRARIES, "lib*.so.*")):
         # the links of the install root, not the copies that ldd's answer would make of them
@@ -150,11 +150,11 @@ def dom0(kernel, tools):
     return image.pack()
 
 
-def guest(kernel, payload):
+def guest(kernel, payload, modules=()):
     """A guest's initramfs as bytes: its init runs /payload/run, or a shell if there is no payload."""
     image = Archive()
     _skeleton(image)
-    _modules(image, kernel, GUEST_MODULES)
+    _modules(image, kernel, [*GUEST_MODULES, *modules])
     image.file("etc/passwd", ACCOUNTS["etc/passwd"])
     image.copy(os.path.join(paths.HERE, "guest-init"), "init")
     if payload:
@@ -163,5 +163,5 @@ def guest(kernel, payload):
         image.tree(payload, "payload")
         programs = [p for p in glob.glob(payload + "/**", recursive=True) if is_elf(p)]
         if programs:
-            _link_libraries(image, programs)
+            link_libraries(image, programs)
     return image.pack()

@@ -54,7 +54,7 @@ def vmlinux(bzimage):
 
 
 class Kernel:
-    """version (6.1.0-N-amd64), package (name_version.deb), vmlinux (path), modules (folder)."""
+    """version (6.1.0-N-amd64), package (name_version.deb), vmlinux and bzimage (paths), modules (folder)."""
 
     def __init__(self, base):
         debs = glob.glob(os.path.join(base, "dl", "linux-image-*.deb"))
@@ -63,6 +63,7 @@ class Kernel:
         self.package = os.path.basename(debs[0])
         self.version = self.package.split("_")[0].removeprefix("linux-image-")
         self.vmlinux = os.path.join(base, "vmlinux")
+        self.bzimage = os.path.join(base, "root", "boot", f"vmlinuz-{self.version}")
         self.modules = os.path.join(base, "root", "lib", "modules", self.version)
 
 
@@ -78,8 +79,7 @@ def get():
             deb = os.path.join(base, "dl", kernel.package)
             root = os.path.join(base, "root")
             subprocess.run(["dpkg", "-x", deb, root], check=True)
-            image = paths.read_bytes(os.path.join(root, "boot", f"vmlinuz-{kernel.version}"))
-            paths.write_atomic(kernel.vmlinux, vmlinux(image))
+            paths.write_atomic(kernel.vmlinux, vmlinux(paths.read_bytes(kernel.bzimage)))
         return kernel
 
 
