@@ -261,6 +261,17 @@ void unpause(const struct move *m)
     assert_int_equal(kill(m->f.domain_pid, SIGUSR2), 0);
 }
 
+void commit_both(struct move *m)
+{
+    commit(m, "serve");
+    commit(m, "receive");
+    unpause(m);
+    ends(&m->f.receive_pid, EXIT_DONE);
+    ends(&m->f.serve_pid, EXIT_DONE);
+    assert_int_equal(m->f.results[1].wrong_pages, 0);
+    nothing_wrong(m);
+}
+
 void await_reason(struct move *m, const char *role, const char *reason)
 {
     for (int i = 0; i < 3000; i++) {

@@ -75,6 +75,9 @@ void commit(struct move *m, const char *role);
 /* xl at the destination does its part. */
 void unpause(const struct move *m);
 
+/* Both commit, the guest runs, and both end well with every page right. */
+void commit_both(struct move *m);
+
 /* Until the session shows that reason. */
 void await_reason(struct move *m, const char *role, const char *reason);
 

@@ -28,12 +28,7 @@ static void figures(struct move *m, long long early, long long unmarked)
 
 static void to_the_end(struct move *m)
 {
-    commit(m, "serve");
-    commit(m, "receive");
-    unpause(m);
-    ends(&m->f.receive_pid, EXIT_DONE);
-    ends(&m->f.serve_pid, EXIT_DONE);
-    assert_int_equal(m->f.results[1].wrong_pages, 0);
+    commit_both(m);
     assert_int_equal(m->f.results[1].claimed, SET);
     nothing_wrong(m);
     no_file_is_left(m);

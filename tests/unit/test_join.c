@@ -51,17 +51,6 @@ static void a_join_that_nobody_needs_takes_the_token_along(void **state)
     no_file_is_left(m);
 }
 
-static void commit_both(struct move *m)
-{
-    commit(m, "serve");
-    commit(m, "receive");
-    unpause(m);
-    ends(&m->f.receive_pid, EXIT_DONE);
-    ends(&m->f.serve_pid, EXIT_DONE);
-    assert_int_equal(m->f.results[1].wrong_pages, 0);
-    nothing_wrong(m);
-}
-
 static void a_second_join(void **state)
 {
     struct move *m = *state;

@@ -231,12 +231,7 @@ static void every_page_compared(void **state)
     m->f.receive.verify = VERIFY_FULL;
     ready(m);
     await_reason(m, "receive", "waiting for commit");
-    commit(m, "serve");
-    commit(m, "receive");
-    unpause(m);
-    ends(&m->f.receive_pid, EXIT_DONE);
-    ends(&m->f.serve_pid, EXIT_DONE);
-    assert_int_equal(m->f.results[1].wrong_pages, 0);
+    commit_both(m);
     report = fixture_last(&m->f, "receive");
     assert_int_equal(figure(report, "compare", "compared"), 1300);
     assert_int_equal(figure(report, "compare", "differing_pages"), 0);
