@@ -1,4 +1,6 @@
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "commands.h"
@@ -6,7 +8,7 @@
 #include "serve.h"
 #include "session_options.h"
 
-enum { OPT_LISTEN = OPT_OWN, OPT_TRANSPORT, OPT_DESTROY };
+enum { OPT_LISTEN = OPT_OWN, OPT_TRANSPORT, OPT_DESTROY, OPT_MAX_PUSH };
 
 static const char help[] =
     "Usage: xenpaging-pc serve --domain DOMAIN --listen ADDR:PORT --token-file FILE [OPTION...]\n\n"
@@ -15,7 +17,8 @@ static const char help[] =
     "that it has every page; until then every page is kept.\n\n"
     "  --listen ADDR:PORT where to wait for the receiver; '*:PORT' means every address of this host\n"
     "  --transport CMD    instead: shell words that run a command on the destination (with --session)\n"
-    "  --destroy          xl destroy DOMAIN when it is whole at the destination and committed\n";
+    "  --destroy          xl destroy DOMAIN when it is whole at the destination and committed\n"
+    "  --max-push N       at most N MiB a second of pages that nobody has asked for (default 0: no limit)\n";
 
 static void say_where(const char *address)
 {
@@ -23,11 +26,25 @@ static void say_where(const char *address)
     fflush(stdout);
 }
 
+static int take_max_push(const char *text, uint32_t *mib)
+{
+    unsigned long long v;
+    char *end;
+
+    errno = 0;
+    v = strtoull(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end || errno || v > UINT32_MAX)
+        return -1;
+    *mib = (uint32_t)v;
+    return 0;
+}
+
 int cmd_serve(int argc, char **argv)
 {
     static const struct option table[] = {{"listen", required_argument, NULL, OPT_LISTEN},
                                           {"transport", required_argument, NULL, OPT_TRANSPORT},
                                           {"destroy", no_argument, NULL, OPT_DESTROY},
+                                          {"max-push", required_argument, NULL, OPT_MAX_PUSH},
                                           SESSION_OPTIONS,
                                           {0}};
     struct serve_options serve = {.open = backend_xen_open, .xl = "xl"};
@@ -40,7 +57,10 @@ int cmd_serve(int argc, char **argv)
             printf("%s%s", help, session_options_help);
             return EXIT_DONE;
         }
-        if (option == OPT_LISTEN)
+        if (option == OPT_MAX_PUSH) {
+            if (take_max_push(optarg, &serve.max_push))
+                return session_options_usage(&session, "--max-push takes MiB a second, not '%s'", optarg);
+        } else if (option == OPT_LISTEN)
             serve.listen = optarg;
         else if (option == OPT_TRANSPORT)
             serve.transport = optarg;

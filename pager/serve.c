@@ -103,6 +103,7 @@ static void release(struct server *s)
     ev_io_stop(s->run.loop, &s->reader_io);
     ev_io_stop(s->run.loop, &s->writer_io);
     ev_idle_stop(s->run.loop, &s->scan_idle);
+    ev_timer_stop(s->run.loop, &s->rate_timer);
     ev_io_stop(s->run.loop, &s->life_io);
     if (s->sock >= 0)
         close(s->sock);
@@ -188,6 +189,7 @@ int serve_run(const struct serve_options *options)
         .exit_status = EXIT_FAILED,
         .loop = ev_default_loop(EVFLAG_AUTO),
     };
+    serve_push_init(s);
     oom_protect();
     s->be = options->open(options->domain, why, sizeof(why));
     if (!s->be)

@@ -9,6 +9,7 @@
 #include "child.h"
 #include "core/gfn_bitmap.h"
 #include "core/push_order.h"
+#include "core/push_rate.h"
 #include "core/run_hash.h"
 #include "session_run.h"
 #include "set_file.h"
@@ -22,6 +23,7 @@ struct serve_options {
     const char *domain;
     const char *name;   /* in reports; NULL: domain */
     const char *listen; /* NULL: transport */
+    uint32_t max_push;  /* MiB/s of pages that nobody has asked for; 0: no limit */
     /* Under xl migrate --postcopy: */
     const char *session;   /* NULL: none of what follows */
     const char *transport; /* shell words that run a command on the destination */
@@ -90,6 +92,8 @@ struct server {
     uint64_t credit, credit_max;
     struct run_hash set_hash;
     struct push_order order;
+    struct push_rate rate;
+    ev_timer rate_timer; /* until the push may go on */
     uint64_t verify_cursor, compared;
 
     struct serve_batch batch;
@@ -164,6 +168,7 @@ void serve_custody(struct server *s);
 void serve_readable(struct server *s);
 
 /* serve_push.c */
+void serve_push_init(struct server *s);
 void serve_writable(struct server *s);
 void serve_want_write(struct server *s);
 uint8_t *serve_control(struct server *s, size_t room);

@@ -33,12 +33,26 @@ void serve_drop_batch(struct server *s)
     s->batch.pages = 0;
 }
 
+/* Pages that someone waits for are never held back. */
+static bool may_push(const struct server *s)
+{
+    return s->rate.due <= monotonic_ns();
+}
+
 static unsigned int next_gfns(struct server *s, uint64_t *gfns)
 {
     unsigned int most = s->credit < WIRE_BATCH_MAX ? (unsigned int)s->credit : WIRE_BATCH_MAX, n = 0;
+    uint64_t asked_for = s->order.sent_urgent;
 
-    if (s->state == WIRE_IN_ACTIVE)
-        return most ? push_order_next(&s->order, gfns, most) : 0;
+    if (s->state == WIRE_IN_ACTIVE) {
+        if (!may_push(s) && s->order.urgent_left < most)
+            most = (unsigned int)s->order.urgent_left;
+        n = most ? push_order_next(&s->order, gfns, most) : 0;
+        asked_for = s->order.sent_urgent - asked_for;
+        if (n > asked_for)
+            push_rate_sent(&s->rate, monotonic_ns(), (n - asked_for) * WIRE_PAGE_SIZE);
+        return n;
+    }
     while (n < most) {
         s->verify_cursor = gfn_bitmap_next(&s->populated, s->verify_cursor);
         if (s->verify_cursor >= s->populated.nr)
@@ -146,7 +160,7 @@ static bool pages_to_send(const struct server *s)
     if (s->given_up)
         return false;
     if (s->state == WIRE_IN_ACTIVE)
-        return s->credit && s->order.left;
+        return s->credit && s->order.left && (s->order.urgent_left || may_push(s));
     return s->state == WIRE_IN_VERIFY && s->credit;
 }
 
@@ -158,6 +172,32 @@ void serve_want_write(struct server *s)
         ev_io_start(s->run.loop, &s->writer_io);
     else if (!wanted && ev_is_active(&s->writer_io))
         ev_io_stop(s->run.loop, &s->writer_io);
+    if (!wanted && !ev_is_active(&s->rate_timer)) {
+        uint64_t now = monotonic_ns();
+
+        if (s->rate.due <= now)
+            return;
+        ev_now_update(s->run.loop);
+        ev_timer_set(&s->rate_timer, (double)(s->rate.due - now) / 1e9, 0.);
+        ev_timer_start(s->run.loop, &s->rate_timer);
+    }
+}
+
+static void on_rate_timer(struct ev_loop *loop, ev_timer *w, int events)
+{
+    struct server *s = w->data;
+
+    (void)loop;
+    (void)events;
+    if (s->sock >= 0 && !session_final(s->run.state) && !s->delivered)
+        serve_want_write(s);
+}
+
+void serve_push_init(struct server *s)
+{
+    s->rate.bytes = (uint64_t)s->options->max_push << 20;
+    ev_timer_init(&s->rate_timer, on_rate_timer, 0., 0.);
+    s->rate_timer.data = s;
 }
 
 static void after_batch(struct server *s)

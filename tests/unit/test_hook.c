@@ -90,6 +90,10 @@ static void hook_starts_serve_and_receive(void **state)
     assert_true(file_has(m, "args", "/log/postcopy-serve-a_b_c.log"));
     assert_true(file_has(m, "args", " --pool-pages 64\n"));
     assert_int_equal(access(in_dir(m, ID ".serve-token"), F_OK), -1);
+    assert_false(file_has(m, "args", "--max-push"));
+    snprintf(with, sizeof(with), "%s POSTCOPY_TRANSPORT='ssh b' POSTCOPY_MAX_BANDWIDTH=25", both);
+    assert_int_equal(hook(m, with, "serve", TOKEN_TEXT), 0);
+    assert_true(file_has(m, "args", " --max-push 25 "));
     assert_int_equal(hook(m, both, "receive", ""), 0);
     assert_true(file_has(m, "args", "receive --detach --domain 7"));
     assert_true(file_has(m, "args", ID ".join --token-file"));

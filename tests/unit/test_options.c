@@ -185,6 +185,9 @@ static void rot_07_every_long_option_of_serve_sets_its_own_field(void **state)
     assert_null(served.stats_file);
     assert_int_equal(SERVE("--stats-file", stats_file), EXIT_DONE);
     assert_string_equal(served.stats_file, stats_file);
+    assert_int_equal(served.max_push, 0);
+    assert_int_equal(SERVE("--max-push", "25"), EXIT_DONE);
+    assert_int_equal(served.max_push, 25);
 }
 
 #define ID "0123456789abcdef"
@@ -240,6 +243,11 @@ static void numbers_have_limits(void **state)
         assert_int_equal(RECEIVE("--pool-pages", bad[i]), EXIT_USAGE);
         assert_int_equal(runs, 0);
     }
+    assert_int_equal(SERVE("--max-push", "-1"), EXIT_USAGE);
+    assert_int_equal(SERVE("--max-push", "4294967296"), EXIT_USAGE);
+    assert_int_equal(SERVE("--max-push", "10M"), EXIT_USAGE);
+    assert_int_equal(SERVE("--max-push", ""), EXIT_USAGE);
+    assert_int_equal(SERVE("--max-push", "4294967295"), EXIT_DONE);
     assert_int_equal(RECEIVE("--pool-pages", "16"), EXIT_DONE);
     assert_int_equal(RECEIVE("--pool-pages", "65536"), EXIT_DONE);
     assert_int_equal(RECEIVE("--feeder-uid", "0"), EXIT_USAGE);
