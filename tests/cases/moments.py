@@ -100,7 +100,7 @@ class Moments:
         clean(self.lab, "a", self.name, 0, when)
         check(running(self.lab, self.name) == ["b"], f"{when}: it runs at b only")
         self.swept(self.move)
-        self.back.migrate("--postcopy")
+        self.back.migrate("--postcopy", "--precopy-passes", "0")
         self.swept(self.back)
         self.back.wait_ended("receive")
         clean(self.lab, "b", self.name, 0, "back at a")
