@@ -27,20 +27,13 @@
 #include "../../pager/xen_paging_ops.h"
 #include "bare_domain.h"
 #include "foreign_probe.h"
+#include "paging_op.h"
 
 #define PAGES       2048u /* of a domain */
 #define MAX_THREADS 16u
-#define OPS         6u /* XENMEM_paging_op_* */
 #define LIFE_MS     700
 
-/* As a Xen of this project's has them; a stock header may be older. */
-struct op {
-    uint8_t op;
-    uint16_t domain;
-    uint32_t nr;
-    uint64_t buffer;
-    uint64_t gfn;
-};
+/* As a Xen of this project's has it; a stock header may be older. */
 struct vm_event {
     uint32_t op, mode, a, b, c;
     uint16_t d, e;
@@ -113,7 +106,7 @@ static uint64_t some_buffer(struct thread *t, void *good, size_t size)
 
 struct memory {
     xencall_handle *call;
-    struct op *op;
+    struct paging_op_arg *op;
     struct paging_prep *preps;
     uint8_t *pages; /* PAGING_OPS_SUPER + 1 of them */
     struct xen_domctl *domctl;
@@ -122,15 +115,18 @@ struct memory {
 static void paging(struct thread *t, struct memory *m)
 {
     memset(m->op, 0, sizeof(*m->op));
-    m->op->op = (uint8_t)(one_in(t, 50) ? next(t) : next(t) % OPS);
+    m->op->op = (uint8_t)(one_in(t, 50) ? next(t) : next(t) % PAGING_OPS);
     m->op->domain = (uint16_t)(one_in(t, 100) ? next(t) : atomic_load(&domid));
     m->op->gfn = some_gfn(t);
     m->op->nr = some_count(t);
     m->op->buffer = some_buffer(t, m->pages, (PAGING_OPS_SUPER + 1) * 4096u);
-    if (m->op->op == 3)
+    /* up to twice what there is room for */
+    if (m->op->op == PAGING_OP_POPULATED && one_in(t, 8))
+        m->op->nr = (uint32_t)(next(t) % (2u * (PAGING_OPS_SUPER + 1) * 4096u * 8u));
+    if (m->op->op == PAGING_OP_MARK)
         for (unsigned int i = 0; i < 64; i++)
             ((uint64_t *)(void *)m->pages)[next(t) % 512] = one_in(t, 2) ? ~0ull : next(t);
-    if (m->op->op == 4) {
+    if (m->op->op == PAGING_OP_PREP_BATCH) {
         unsigned int n = 1 + next(t) % 64;
         uint64_t first = some_gfn(t);
 
