@@ -1,11 +1,13 @@
 /*
  * A domain's post-copy stream, made by xc_domain_save() and taken by xc_domain_restore() on the same host, so
  * that source and destination can be looked at side by side. No libxl, no pager: the destination never runs.
- *     movectl DOMID PASSES STREAM [COMMAND]
+ *     movectl [-t] DOMID PASSES STREAM [COMMAND]
  * PASSES pre-copy passes; COMMAND is run (sh -c) after the first question of the policy that follows the last
- * pass. STREAM is where the stream is left. The domain stays suspended. Lines of the result begin with `move
- * `; broken streams made of the good one follow, a line `broken NAME rc=RC` each.
+ * pass. STREAM is where the stream is left. -t: as on a Xen that cannot tell all pages at once
+ * (XENMEM_paging_op_populated), only the type of each. The domain stays suspended. Lines of the result begin
+ * with `move `; broken streams made of the good one follow, a line `broken NAME rc=RC` each.
  */
+#include <dlfcn.h>
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -26,6 +28,7 @@
 
 /* exported, not declared (as Debian's headers do) */
 int xc_get_pfn_type_batch(xc_interface *xch, uint32_t dom, unsigned int num, xen_pfn_t *arr);
+int xc_mem_paging_populated(xc_interface *xch, uint32_t domid, uint64_t first, uint32_t nr, uint8_t *bitmap);
 
 #define PAGE  4096U
 #define BATCH 1024U
@@ -36,7 +39,8 @@ static uint32_t source;
 static unsigned int passes;
 static const char *command;
 static unsigned int questions;
-static bool suspended;
+static bool suspended, by_type;
+static unsigned int type_calls, populated_calls; /* of xc_domain_save() while the domain is suspended */
 static uint64_t logdirty_before_suspend, stopped_at;
 static uint64_t *early; /* the set, as it was named before the suspend */
 static size_t early_len;
@@ -46,6 +50,29 @@ static int early_fd, back = -1;
 struct answer {
     uint32_t type, length;
 };
+
+/* In libxenctrl's place for libxenguest. */
+int xc_get_pfn_type_batch(xc_interface *handle, uint32_t domid, unsigned int num, xen_pfn_t *types)
+{
+    int (*real)(xc_interface *, uint32_t, unsigned int, xen_pfn_t *) =
+        dlsym(RTLD_NEXT, "xc_get_pfn_type_batch");
+
+    type_calls += suspended;
+    return real(handle, domid, num, types);
+}
+
+int xc_mem_paging_populated(xc_interface *handle, uint32_t domid, uint64_t first, uint32_t nr,
+                            uint8_t *bitmap)
+{
+    int (*real)(xc_interface *, uint32_t, uint64_t, uint32_t, uint8_t *) =
+        dlsym(RTLD_NEXT, "xc_mem_paging_populated");
+
+    populated_calls += suspended;
+    if (!by_type)
+        return real(handle, domid, first, nr, bitmap);
+    errno = ENODEV;
+    return -1;
+}
 
 static uint64_t now_us(void)
 {
@@ -413,8 +440,13 @@ int main(int argc, char **argv)
     uint32_t target;
     int rc;
 
+    if (argc > 1 && !strcmp(argv[1], "-t")) {
+        by_type = true;
+        argv++;
+        argc--;
+    }
     if (argc < 4)
-        errx(2, "usage: movectl DOMID PASSES STREAM [COMMAND]");
+        errx(2, "usage: movectl [-t] DOMID PASSES STREAM [COMMAND]");
     source = (uint32_t)atoi(argv[1]);
     passes = (unsigned int)atoi(argv[2]);
     command = argc > 4 ? argv[4] : NULL;
@@ -438,8 +470,9 @@ int main(int argc, char **argv)
         err(1, "xc_domain_save: %d", rc);
     stopped_at = now_us() - stopped_at;
     good = contents(stream, &len);
-    printf("move saved bytes=%zu questions=%u logdirty=%" PRIu64 " suspended=%d stop_us=%" PRIu64 "\n", len,
-           questions, logdirty_before_suspend, suspended, stopped_at);
+    printf("move saved bytes=%zu questions=%u logdirty=%" PRIu64 " suspended=%d stop_us=%" PRIu64
+           " type_calls=%u populated_calls=%u\n",
+           len, questions, logdirty_before_suspend, suspended, stopped_at, type_calls, populated_calls);
     fflush(stdout);
 
     target = new_domain(&info);

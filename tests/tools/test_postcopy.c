@@ -94,6 +94,132 @@ static void test_set(void **state)
     postcopy_set_free(&set);
 }
 
+static void test_include(void **state)
+{
+    struct postcopy_set set = {0};
+    uint64_t pfn = 0;
+
+    (void)state;
+    assert_int_equal(postcopy_set_include(&set, 60, 10), 0);
+    assert_int_equal(postcopy_set_include(&set, 50, 100), 0);
+    assert_int_equal(postcopy_set_include(&set, 149, 1), 0);
+    assert_int_equal(set.count, 100);
+    assert_int_equal(postcopy_set_include(&set, 1, 0), -1);
+    assert_int_equal(errno, EINVAL);
+    assert_int_equal(postcopy_set_include(&set, POSTCOPY_PFN_LIMIT - 1, 2), -1);
+    assert_int_equal(errno, EINVAL);
+    assert_int_equal(set.count, 100);
+
+    assert_true(postcopy_set_next(&set, &pfn));
+    assert_int_equal(pfn, 50);
+    pfn = 149;
+    assert_true(postcopy_set_next(&set, &pfn));
+    assert_int_equal(pfn, 149);
+    pfn = 150;
+    assert_false(postcopy_set_next(&set, &pfn));
+    pfn = UINT64_MAX - 1;
+    assert_false(postcopy_set_next(&set, &pfn));
+    postcopy_set_free(&set);
+    pfn = 0;
+    assert_false(postcopy_set_next(&set, &pfn));
+}
+
+static void test_include_bitmap(void **state)
+{
+    (void)state;
+    srandom(3);
+    for (unsigned int nr = 0; nr < 300; nr++) {
+        struct postcopy_set set = {0};
+        uint64_t first = 64 * ((uint64_t)random() % 3), want = 0;
+        size_t len = (nr + 7) / 8;
+        /* no byte more than there are bits for, and all bits of the last one */
+        uint8_t *bitmap = malloc(len ? len : 1);
+
+        for (size_t i = 0; i < len; i++)
+            bitmap[i] = (uint8_t)(random() % 3 ? random() : 0xff);
+        add(&set, first + 5, 7);
+        assert_int_equal(postcopy_set_include_bitmap(&set, first, bitmap, nr), 0);
+        for (uint64_t i = 0; i < 400; i++) {
+            bool in = (i < nr && (bitmap[i / 8] >> (i % 8) & 1)) || (i >= 5 && i < 12);
+
+            assert_int_equal(postcopy_set_test(&set, first + i), in);
+            want += in;
+        }
+        assert_int_equal(set.count, want);
+        assert_int_equal(postcopy_set_include_bitmap(&set, first + 1, bitmap, nr), -1);
+        assert_int_equal(errno, EINVAL);
+        assert_int_equal(postcopy_set_include_bitmap(&set, POSTCOPY_PFN_LIMIT, bitmap, 1), -1);
+        assert_int_equal(errno, EINVAL);
+        assert_int_equal(set.count, want);
+        free(bitmap);
+        postcopy_set_free(&set);
+    }
+}
+
+/* Runs of pfns below 5000, of which there may be none. */
+static void add_random(struct postcopy_set *set)
+{
+    uint64_t gap = 1 + (uint64_t)random() % 2000, run = 1 + (uint64_t)random() % 500;
+
+    for (uint64_t pfn = (uint64_t)random() % gap; pfn < 5000; pfn += 1 + (uint64_t)random() % gap) {
+        uint64_t nr = 1 + (uint64_t)random() % run;
+
+        add(set, pfn, nr);
+        pfn += nr;
+    }
+}
+
+/* Pfn by pfn the same. */
+static void test_sort(void **state)
+{
+    unsigned int seen = 0;
+
+    (void)state;
+    srandom(4);
+    for (unsigned int round = 0; round < 300; round++) {
+        struct postcopy_set in[5] = {0}, now = {0}, outstanding = {0}, holes = {0};
+        uint64_t counts[3] = {0};
+
+        for (unsigned int i = 0; i < 5; i++)
+            if (random() % 8)
+                add_random(&in[i]);
+        assert_int_equal(postcopy_sort(&(struct postcopy_sort){.pages = &in[0],
+                                                               .sent = &in[1],
+                                                               .dirty = &in[2],
+                                                               .needed = &in[3],
+                                                               .resend = &in[4],
+                                                               .now = &now,
+                                                               .outstanding = &outstanding,
+                                                               .holes = &holes}),
+                         0);
+        for (uint64_t pfn = 0; pfn < 6000; pfn++) {
+            bool page = postcopy_set_test(&in[0], pfn), sent = postcopy_set_test(&in[1], pfn);
+            bool stale = !sent || postcopy_set_test(&in[2], pfn);
+            bool send = page && (postcopy_set_test(&in[4], pfn) || (stale && postcopy_set_test(&in[3], pfn)));
+            bool stays = page && stale && !send, gone = sent && !page;
+
+            assert_int_equal(postcopy_set_test(&now, pfn), send);
+            assert_int_equal(postcopy_set_test(&outstanding, pfn), stays);
+            assert_int_equal(postcopy_set_test(&holes, pfn), gone);
+            counts[0] += send;
+            counts[1] += stays;
+            counts[2] += gone;
+            seen |= 1u << (page + 2 * stale + 4 * send + 8 * gone);
+        }
+        assert_int_equal(now.count, counts[0]);
+        assert_int_equal(outstanding.count, counts[1]);
+        assert_int_equal(holes.count, counts[2]);
+        for (unsigned int i = 0; i < 5; i++)
+            postcopy_set_free(&in[i]);
+        postcopy_set_free(&now);
+        postcopy_set_free(&outstanding);
+        postcopy_set_free(&holes);
+    }
+    /* not a page: nothing, never sent, was sent (dirtied or not); a page: up to date (sent again or not),
+     * stale (same) */
+    assert_int_equal(seen, 1u << 2 | 1u << 8 | 1u << 10 | 1u << 1 | 1u << 5 | 1u << 3 | 1u << 7);
+}
+
 static void test_round_trip(void **state)
 {
     struct postcopy_set set = {0};
@@ -317,8 +443,15 @@ static void test_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_set),       cmocka_unit_test(test_round_trip), cmocka_unit_test(test_random),
-        cmocka_unit_test(test_malformed), cmocka_unit_test(test_noise),      cmocka_unit_test(test_stops),
+        cmocka_unit_test(test_set),
+        cmocka_unit_test(test_include),
+        cmocka_unit_test(test_include_bitmap),
+        cmocka_unit_test(test_sort),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_random),
+        cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_noise),
+        cmocka_unit_test(test_stops),
         cmocka_unit_test(test_file),
     };
 
