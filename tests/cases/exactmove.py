@@ -24,23 +24,13 @@ PREPARE = """#!/bin/bash
 set -e
 %s
 mkdir -p /lab/guests /etc/xen/scripts
-cp guest.cpio /lab/guests/
+cp g.cpio g.cfg /lab/guests/
+[ ! -e hvm-setup ] || sh ./hvm-setup
 cp via answer foreign-map superpages /usr/bin/
 cp xenpaging-pc /usr/sbin/
 cp postcopy /etc/xen/scripts/
-cat >/lab/guests/g.cfg <<C
-name="g"
-type="pvh"
-kernel="/lab/vmlinux"
-ramdisk="/lab/guests/guest.cpio"
-cmdline="console=hvc0 rdinit=/init loglevel=4 tsc=reliable pci=noearly cryptomgr.notests 8250.nr_uarts=0"
-memory=%d
-vcpus=2
-tsc_mode="native"
-on_crash="preserve"
-C
 xl create /lab/guests/g.cfg
-timeout 200 lab-agent follow /var/log/xen/console/guest-g.log '"type":"work"' >/dev/null
+timeout 1000 lab-agent follow /var/log/xen/console/guest-g.log '"type":"work"' >/dev/null
 """
 
 # Both ends' lines carry dom0's clock. The two pairs of stamps round a line of Xen's tell Xen's from dom0's.
@@ -129,11 +119,12 @@ class Exact:
     """The snapshot that moves start from: a host on which guest g works."""
 
     def __init__(self, name, mib=MIB, rate=20000, witness_mib=None, host=(), pager="build/pager/xenpaging-pc",
-                 prepare=""):
-        """host: options of `lab exact-prepare`; prepare: lines of shell, before anything else."""
+                 prepare="", guest=()):
+        """host: options of `lab exact-prepare`; prepare: lines of shell, before anything else; guest: options of
+        `lab guest`, for another than a PVH guest with two vcpus."""
         self.name = f"{name}-{os.getpid()}"
         self.mib, self.rate, self.witness_mib = mib, rate, witness_mib or mib // 2
-        self.host, self.pager, self.prepare = list(host), pager, prepare
+        self.host, self.pager, self.prepare, self.guest = list(host), pager, prepare, list(guest)
         self.work = tempfile.mkdtemp(prefix=name + ".")
         self.logs = os.path.join(TOP, "build/exact-logs", name)
 
@@ -154,12 +145,13 @@ class Exact:
         subprocess.run([os.path.join(TOP, "tests/witness/make-payload"), payload, "--commands", "--mib",
                         str(self.witness_mib), "--threads", "2", "--rate", str(self.rate)], check=True)
         subprocess.run(["make", "-s", "-C", os.path.join(TOP, "tests/bench"), "OUT=../../build/bench"], check=True)
-        subprocess.run([LAB, "guest-image", os.path.join(job, "guest.cpio"), "--payload", payload], check=True)
+        subprocess.run([LAB, "guest-files", job, "g", "--payload", payload, "--memory", str(self.mib), "--vcpus", "2",
+                        *self.guest], check=True)
         for source in ("tests/cases/transport/via", "tests/cases/transport/answer", self.pager,
                        "pager/hooks/postcopy", "build/bench/foreign-map", "build/bench/superpages"):
             shutil.copy(os.path.join(TOP, source), job)
-        script(os.path.join(job, "run"), PREPARE % (self.prepare, self.mib))
-        subprocess.run([LAB, "exact-prepare", self.name, job, "--timeout", "900", *self.host], check=True)
+        script(os.path.join(job, "run"), PREPARE % self.prepare)
+        subprocess.run([LAB, "exact-prepare", self.name, job, "--timeout", "1800", *self.host], check=True)
 
     def __exit__(self, *_):
         shutil.rmtree(self.work)

@@ -1,5 +1,6 @@
 """Guests on a host: PVH, and HVM (hvm.py)."""
 
+import os
 import re
 import time
 
@@ -41,9 +42,13 @@ def _image(payload, modules=()):
     return f"guest-{hashing.short(data)}.cpio", data
 
 
-def write_image(payload, path):
-    """For hosts that `lab guest` cannot reach (exact mode)."""
-    paths.write_atomic(path, _image(payload)[1])
+def write_files(folder, name, memory, vcpus, payload, lines, disk=None):
+    """For hosts that `lab guest` cannot reach (exact mode): NAME.cpio and NAME.cfg, which belong into FOLDER there, and what
+    an HVM guest needs besides."""
+    found = {f"{name}.cpio": _image(payload, () if disk is None else hvm.GUEST_MODULES)[1],
+             f"{name}.cfg": _config(name, memory, vcpus, {} if disk is None else hvm.config(name), lines).encode()}
+    for file, data in (found | ({} if disk is None else hvm.files(name, disk))).items():
+        paths.write_atomic(os.path.join(folder, file), data)
 
 
 PUT = 'set -e; mkdir -p /lab/images; cat >"/lab/images/$1.tmp"; mv "/lab/images/$1.tmp" "/lab/images/$1"'

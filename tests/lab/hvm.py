@@ -27,7 +27,8 @@ CMDLINE = ("console=hvc0 rdinit=/init loglevel=4 tsc=reliable pci=noearly crypto
 
 
 def _kit(kernel, tools):
-    """(name, contents) of a cpio archive to be unpacked over dom0's root; the name tells the contents."""
+    """(name, contents) of a cpio archive to be unpacked over dom0's root, after which SETUP has to be run there; the name
+    tells the contents."""
     image = Archive()
     qemu = os.path.join(paths.UNPACKED, QEMU)
     image.copy(qemu, merged(QEMU.partition("/")[2]))
@@ -41,19 +42,25 @@ def _kit(kernel, tools):
     for path in files:
         image.copy(path, f"{FOLDER}/modules/{os.path.basename(path)}")
     image.file(f"{FOLDER}/modules/order", "".join(os.path.basename(p) + "\n" for p in files))
+    image.file(SETUP, SETUP_SCRIPT, 0o755)
     data = image.pack()
     return f"hvm-{hashing.short(data)}", data
 
 
-PREPARE = f"""
+SETUP = f"{FOLDER}/setup"
+SETUP_SCRIPT = f"""#!/bin/sh
 set -e
-cd /
-cpio -idu 2>/dev/null
 while read -r module; do
     [ -e "/sys/module/$(basename "$module" .ko | tr - _)" ] || insmod "{FOLDER}/modules/$module"
 done <{FOLDER}/modules/order
 [ -e /sys/class/net/{BRIDGE} ] || ip link add {BRIDGE} type bridge
 ip link set {BRIDGE} up
+"""
+PREPARE = f"""
+set -e
+cd /
+cpio -idu 2>/dev/null
+{SETUP}
 touch {FOLDER}/.$1
 """
 
@@ -67,6 +74,14 @@ DISKS = ("hda", "xvdb")
 
 def _disk(name, vdev):
     return f"{FOLDER}/{name}-{vdev}.img"
+
+
+def files(name, disk):
+    """For a host that prepare() can't reach: {file name: contents}, of them hvm-setup to be run in their folder."""
+    lines = ["set -e", "archive=$PWD/hvm.cpio", "cd /", 'cpio -idu <"$archive" 2>/dev/null', SETUP]
+    lines += [f"truncate -s {disk}M {_disk(name, vdev)}" for vdev in DISKS]
+    return {"hvm.cpio": _kit(kernels.get(), machine.Options().tools_root())[1],
+            "hvm-setup": ("\n".join(lines) + "\n").encode()}
 
 
 def prepare(host, name, disk):

@@ -1,11 +1,10 @@
-"""`lab guest`, `lab guest-image`."""
+"""`lab guest`, `lab guest-files`."""
 
 import guests
 import running
 
 
-def guest(parser, words):
-    parser.add_argument("host")
+def _arguments(parser):
     parser.add_argument("name")
     parser.add_argument("--type", choices=("pvh", "hvm"), default="pvh")
     parser.add_argument("--disk", type=int, default=32, metavar="MIB", help="of each of an HVM guest's two disks")
@@ -13,6 +12,11 @@ def guest(parser, words):
     parser.add_argument("--vcpus", type=int, default=1, metavar="N")
     parser.add_argument("--payload", metavar="DIR", help="copied to /payload; init runs /payload/run")
     parser.add_argument("--cfg", action="append", default=[], metavar="LINE", help="a line of xl.cfg")
+
+
+def guest(parser, words):
+    parser.add_argument("host")
+    _arguments(parser)
     parser.add_argument("--paused", action="store_true", help="build it, leave it paused")
     parser.add_argument("--only-prepare", action="store_true",
                         help="start nothing: put its files on a host that an HVM guest is to be moved to")
@@ -26,9 +30,10 @@ def guest(parser, words):
     return 0
 
 
-def guest_image(parser, words):
-    parser.add_argument("out", help="file to write")
-    parser.add_argument("--payload", metavar="DIR", help="copied to /payload; init runs /payload/run")
+def guest_files(parser, words):
+    parser.add_argument("folder", help="where to write them")
+    _arguments(parser)
     args = parser.parse_args(words)
-    guests.write_image(args.payload, args.out)
+    guests.write_files(args.folder, args.name, args.memory, args.vcpus, args.payload, args.cfg,
+                       args.disk if args.type == "hvm" else None)
     return 0

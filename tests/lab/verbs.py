@@ -16,7 +16,7 @@ VERBS = {
     "put": ("verb_copy", "put", "HOST LOCAL REMOTE: copy a file or folder into dom0"),
     "get": ("verb_copy", "get", "HOST REMOTE LOCAL: copy a file or folder out of dom0"),
     "guest": ("verb_guest", "guest", "HOST NAME: start a PVH guest"),
-    "guest-image": ("verb_guest", "guest_image", "OUT [--payload DIR]: a guest's initramfs, for exact mode"),
+    "guest-files": ("verb_guest", "guest_files", "FOLDER NAME [options of guest]: a guest's files, for exact mode"),
     "console": ("verb_console", "console", "HOST NAME: a guest's console log"),
     "link": ("verb_link", "link", "HOST --rate R --delay D | --clear: shape what the host sends on the link"),
     "serial": ("verb_serial", "serial", "HOST: path of the stamped serial log"),
