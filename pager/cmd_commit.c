@@ -23,18 +23,22 @@
 #define BY_ITSELF_MS 1000
 #define TERMINATE_MS 5000
 
+#define WHEN_TOLD                                                                                            \
+    "\n  --when-told  wait for a line on stdin before doing anything; at its end without one: nothing is "   \
+    "done, exit status 0\n"
+
 static const char commit_help[] =
-    "Usage: xenpaging-pc commit --role serve|receive [--session ID] [DOMAIN]\n\n"
+    "Usage: xenpaging-pc commit --role serve|receive [--session ID] [--when-told] [DOMAIN]\n\n"
     "Tells a session that the guest runs at the destination, and nowhere else, from now on. Returns when it "
-    "has taken note.\n\n"
+    "has taken note.\n" WHEN_TOLD "\n"
     "Exit status: 0; 1 it refuses, with the reason; 9 there is no such session.\n";
 
 static const char activate_help[] =
-    "Usage: xenpaging-pc activate --session ID\n\n"
+    "Usage: xenpaging-pc activate --session ID [--when-told]\n\n"
     "Tells a receive that was started --early that the guest has been suspended and sent, and that the set "
-    "file is\nsealed. Returns when it has begun with what is left to do: xenpaging-pc status --wait "
-    "active.\n\n"
-    "Exit status: 0; 1 it refuses, with the reason; 9 there is no such session.\n";
+    "file is\nsealed. Returns when it is active.\n" WHEN_TOLD "\n"
+    "Exit status: 0; 1 it refuses, with the reason; 9 there is no such session, or it ended: xenpaging-pc "
+    "status tells why.\n";
 
 static const char abort_help[] =
     "Usage: xenpaging-pc abort --session ID [--role serve|receive]\n\n"
@@ -46,6 +50,7 @@ static const char abort_help[] =
 struct word {
     const char *name;
     struct session_query of;
+    bool when_told;
 };
 
 static bool take_live(struct session_found *f, void *data)
@@ -61,11 +66,9 @@ static bool take_live(struct session_found *f, void *data)
 static int options(int argc, char **argv, const char *help, struct word *w)
 {
     static const struct option table[] = {
-        {"role", required_argument, NULL, 'r'},
-        {"session", required_argument, NULL, 's'},
-        {"run-dir", required_argument, NULL, 'd'},
-        {"help", no_argument, NULL, 'h'},
-        {0},
+        {"role", required_argument, NULL, 'r'},    {"session", required_argument, NULL, 's'},
+        {"run-dir", required_argument, NULL, 'd'}, {"when-told", no_argument, NULL, 't'},
+        {"help", no_argument, NULL, 'h'},          {0},
     };
     int option;
 
@@ -79,6 +82,9 @@ static int options(int argc, char **argv, const char *help, struct word *w)
             break;
         case 'd':
             w->of.run_dir = optarg;
+            break;
+        case 't':
+            w->when_told = true;
             break;
         case 'h':
             printf("%s", help);
@@ -101,6 +107,25 @@ static int options(int argc, char **argv, const char *help, struct word *w)
     }
     w->of.domain = argc > optind ? argv[optind] : NULL;
     return 0;
+}
+
+/*
+ * Started ahead of its time, since starting a program takes longer than what this one does. Whoever tells us
+ * and ends without a word has not told us.
+ */
+static bool told(const struct word *w)
+{
+    char c = 0;
+    ssize_t n;
+
+    while (w->when_told && c != '\n') {
+        n = read(STDIN_FILENO, &c, 1);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return false;
+    }
+    return true;
 }
 
 /* Send the word; the answer may take that many seconds, 0: as long as it takes. 0, or -1 when the session is
@@ -141,11 +166,17 @@ static int say_commit(struct session_found *live)
     return EXIT_FAILED;
 }
 
-static bool has_begun(const struct session_found *live)
+static bool in_state(const struct session_found *live, const char *state)
 {
-    const char *state = json_string_value(json_object_get(live->report, "state"));
+    const char *now = json_string_value(json_object_get(live->report, "state"));
 
-    return state && strcmp(state, "setup") != 0 && strcmp(state, "listen") != 0;
+    return now && strcmp(now, state) == 0;
+}
+
+/* All pages may be here as soon as it is active. */
+static bool is_active(const struct session_found *live)
+{
+    return in_state(live, "active") || in_state(live, "paused") || in_state(live, "drain");
 }
 
 int cmd_activate(int argc, char **argv)
@@ -160,17 +191,19 @@ int cmd_activate(int argc, char **argv)
         fprintf(stderr, "xenpaging-pc activate: which session? (--session)\n");
         return EXIT_USAGE;
     }
+    if (!told(&w))
+        return EXIT_DONE;
     session_find(&w.of, take_live, &live);
     if (live.fd < 0) {
         fprintf(stderr, "xenpaging-pc activate: no such receive is running here\n");
         return NO_SESSION;
     }
     rc = say(&live, "activate", 0) ? NO_SESSION : EXIT_DONE;
-    while (rc == EXIT_DONE && !has_begun(&live) && !refusal(&live))
-        if (!session_found_next(&live))
+    while (rc == EXIT_DONE && !is_active(&live) && !refusal(&live))
+        if (!session_found_next(&live) || in_state(&live, "failed"))
             rc = NO_SESSION;
     if (rc == NO_SESSION)
-        fprintf(stderr, "xenpaging-pc activate: the session ended before it took note\n");
+        fprintf(stderr, "xenpaging-pc activate: the session ended before it was active\n");
     if (refusal(&live)) {
         fprintf(stderr, "xenpaging-pc activate: %s\n", refusal(&live));
         rc = EXIT_FAILED;
@@ -191,6 +224,8 @@ int cmd_commit(int argc, char **argv)
         fprintf(stderr, "xenpaging-pc commit: which session? (--role, and DOMAIN or --session)\n");
         return EXIT_USAGE;
     }
+    if (!told(&w))
+        return EXIT_DONE;
     session_find(&w.of, take_live, &live);
     if (live.fd < 0) {
         fprintf(stderr, "xenpaging-pc commit: no such %s is running here\n", w.of.role);

@@ -338,14 +338,8 @@ static void clean_up(struct receiver *r)
     if (r->be)
         r->be->ops->close(r->be);
     set_file_free(&r->set);
-    pagein_free(&r->pages);
-    gfn_bitmap_free(&r->populated);
-    gfn_bitmap_free(&r->special);
-    gfn_bitmap_free(&r->unsent);
-    receive_super_free(r);
+    receive_mark_free(r);
     receive_early_free(r);
-    free(r->mark_bits);
-    free(r->mark_half);
     free(r->held);
     free(r->scratch);
     free(r);

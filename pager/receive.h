@@ -209,10 +209,12 @@ void receive_mark_start(struct receiver *r);
 void receive_mark_step(struct receiver *r);
 /* Attach to the ring. 0; -1: given up; 1: only to one of its own memory, and this Xen has none. */
 int receive_attach(struct receiver *r, bool own_ring);
-/* For backend_mark(). 0 or -ENOMEM. */
-int receive_mark_buffers(struct receiver *r);
-/* gfn, which is in the set, is absent. */
-void receive_mark_taken(struct receiver *r, uint64_t gfn);
+/* All that depends on how large the domain is, for gfns below nr; nothing if that was done for as many. 0;
+ * -1: given up. */
+int receive_mark_allocate(struct receiver *r, uint64_t nr);
+void receive_mark_free(struct receiver *r);
+/* Of 64 gfns from first on, all in the set, those of the bits are absent. */
+void receive_mark_taken(struct receiver *r, uint64_t first, uint64_t absent);
 /* gfn is nominated, and was not evicted. */
 void receive_half_keep(struct receiver *r, uint64_t gfn);
 /* gfn is no longer nominated. */
@@ -261,7 +263,7 @@ void receive_let_foreign_go(struct receiver *r);
 void receive_answer_waiters(struct receiver *r, uint64_t gfn);
 
 /* receive_super.c: superpages, as they arrive. */
-int receive_super_init(struct receiver *r);
+int receive_super_init(struct receiver *r, uint64_t nr);
 void receive_super_free(struct receiver *r);
 /* Taken over: what the last pager has gathered, and Xen says is absent, has arrived. */
 void receive_super_adopt(struct receiver *r);

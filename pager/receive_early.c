@@ -16,6 +16,8 @@
 #include "log.h"
 #include "receive.h"
 
+#define BELOW_4G (UINT64_C(1) << 20) /* gfns */
+
 static void done(struct receiver *r, const char *why_not)
 {
     struct receive_early *e = &r->early;
@@ -35,8 +37,7 @@ static int allocate(struct receiver *r)
 {
     struct receive_early *e = &r->early;
 
-    return receive_mark_buffers(r) || gfn_bitmap_init(&e->marked, r->set.map.nr) ||
-           gfn_bitmap_init(&e->touched, r->set.map.nr);
+    return gfn_bitmap_init(&e->marked, r->set.map.nr) || gfn_bitmap_init(&e->touched, r->set.map.nr);
 }
 
 void receive_early_start(struct receiver *r)
@@ -62,6 +63,9 @@ void receive_early_start(struct receiver *r)
         done(r, "this Xen cannot");
         return;
     }
+    /* For the final set, too, if it ends no higher, and for what the toolstack puts below 4 GiB. */
+    if (receive_mark_allocate(r, r->set.map.nr > BELOW_4G ? r->set.map.nr : BELOW_4G))
+        return;
     if (allocate(r)) {
         receive_give_up(r, EXIT_FAILED, "out of memory for %llu gfns", (unsigned long long)r->set.map.nr);
         return;
@@ -171,11 +175,11 @@ static void adopt(struct receiver *r)
     struct receive_early *e = &r->early;
 
     e->pages = 0;
-    for (uint64_t gfn = 0; (gfn = gfn_bitmap_next(&r->set.map, gfn)) < r->set.map.nr; gfn++) {
-        if (!(receive_early_word(r, gfn - gfn % 64) >> gfn % 64 & 1))
-            continue;
-        receive_mark_taken(r, gfn);
-        e->pages++;
+    for (uint64_t first = 0; first < r->set.map.nr; first += 64) {
+        uint64_t absent = r->set.map.words[first / 64] & receive_early_word(r, first);
+
+        receive_mark_taken(r, first, absent);
+        e->pages += (uint64_t)__builtin_popcountll(absent);
     }
     e->on = false;
 }

@@ -53,7 +53,8 @@ int receive_attach(struct receiver *r, bool own_ring)
     return 0;
 }
 
-int receive_mark_buffers(struct receiver *r)
+/* For backend_mark(). 0 or -ENOMEM. */
+static int mark_buffers(struct receiver *r)
 {
     size_t words = backend_mark_most(r->be) / 64;
 
@@ -64,13 +65,26 @@ int receive_mark_buffers(struct receiver *r)
     return r->mark_bits && r->mark_half ? 0 : -ENOMEM;
 }
 
-/* All that depends on how large the domain is. */
-static int allocate(struct receiver *r)
+void receive_mark_free(struct receiver *r)
 {
-    if (receive_mark_buffers(r) || pagein_init(&r->pages, r->max_gfn + 1) ||
-        gfn_bitmap_init(&r->populated, r->max_gfn + 1) || gfn_bitmap_init(&r->special, r->max_gfn + 1) ||
-        gfn_bitmap_init(&r->unsent, r->max_gfn + 1) || receive_super_init(r)) {
-        receive_give_up(r, EXIT_FAILED, "out of memory for %llu gfns", (unsigned long long)r->max_gfn + 1);
+    pagein_free(&r->pages);
+    gfn_bitmap_free(&r->populated);
+    gfn_bitmap_free(&r->special);
+    gfn_bitmap_free(&r->unsent);
+    receive_super_free(r);
+    free(r->mark_bits);
+    free(r->mark_half);
+    r->mark_bits = r->mark_half = NULL;
+}
+
+int receive_mark_allocate(struct receiver *r, uint64_t nr)
+{
+    if (nr <= r->pages.nr)
+        return 0;
+    receive_mark_free(r);
+    if (mark_buffers(r) || pagein_init(&r->pages, nr) || gfn_bitmap_init(&r->populated, nr) ||
+        gfn_bitmap_init(&r->special, nr) || gfn_bitmap_init(&r->unsent, nr) || receive_super_init(r, nr)) {
+        receive_give_up(r, EXIT_FAILED, "out of memory for %llu gfns", (unsigned long long)nr);
         return -1;
     }
     r->pages.foreign_waits = r->options->foreign_waits;
@@ -109,7 +123,7 @@ void receive_mark_start(struct receiver *r)
     }
     if (r->run.session && receive_set_load(r))
         return;
-    if ((!r->attached && receive_attach(r, false)) || allocate(r))
+    if ((!r->attached && receive_attach(r, false)) || receive_mark_allocate(r, r->max_gfn + 1))
         return;
     special_pages(r);
     if (r->run.session && receive_set_check(r))
@@ -234,14 +248,15 @@ static uint64_t wanted(const struct receiver *r, uint64_t first)
  */
 static uint32_t take_bits(struct receiver *r, uint64_t *first)
 {
+    uint64_t end = r->run.session ? r->set.map.nr : r->max_gfn + 1;
     uint32_t most = backend_mark_most(r->be), nr = 0;
 
-    while (r->work_gfn <= r->max_gfn && !wanted(r, r->work_gfn))
+    while (r->work_gfn < end && !wanted(r, r->work_gfn))
         r->work_gfn += 64;
     *first = r->work_gfn;
-    for (; nr < most && r->work_gfn <= r->max_gfn; nr += 64, r->work_gfn += 64)
+    for (; nr < most && r->work_gfn < end; nr += 64, r->work_gfn += 64)
         r->mark_bits[nr / 64] = wanted(r, r->work_gfn);
-    return nr && *first + nr > r->max_gfn + 1 ? (uint32_t)(r->max_gfn + 1 - *first) : nr;
+    return nr && *first + nr > end ? (uint32_t)(end - *first) : nr;
 }
 
 static uint32_t take_lowest(uint64_t *bits)
@@ -252,21 +267,18 @@ static uint32_t take_lowest(uint64_t *bits)
     return lowest;
 }
 
-void receive_mark_taken(struct receiver *r, uint64_t gfn)
+void receive_mark_taken(struct receiver *r, uint64_t first, uint64_t absent)
 {
-    pagein_mark(&r->pages, gfn);
-    gfn_bitmap_set(&r->populated, gfn); /* it will be */
+    r->populated.words[first / 64] |= absent; /* they will be */
+    while (absent)
+        pagein_mark(&r->pages, first + take_lowest(&absent));
 }
 
 /* Of gfns first on, nr of them, those that were to be absent and are. */
 static void take_marked(struct receiver *r, uint64_t first, uint32_t nr)
 {
-    for (uint32_t i = 0; i < nr; i += 64) {
-        uint64_t absent = wanted(r, first + i) & ~r->mark_bits[i / 64];
-
-        while (absent)
-            receive_mark_taken(r, first + i + take_lowest(&absent));
-    }
+    for (uint32_t i = 0; i < nr; i += 64)
+        receive_mark_taken(r, first + i, wanted(r, first + i) & ~r->mark_bits[i / 64]);
 }
 
 static void take_refused(struct receiver *r, uint64_t first, uint32_t nr)

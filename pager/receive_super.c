@@ -34,14 +34,14 @@ static uint8_t *place(const struct receive_stage *stage, uint64_t gfn)
     return stage->pages + gfn % BACKEND_SUPER * POOL_PAGE_SIZE;
 }
 
-int receive_super_init(struct receiver *r)
+int receive_super_init(struct receiver *r, uint64_t nr)
 {
     void *map = NULL;
     uint8_t *pages;
     int rc = 0;
 
-    if (gfn_bitmap_init(&r->super, r->max_gfn / BACKEND_SUPER + 1) ||
-        gfn_bitmap_init(&r->collapse.busy, r->max_gfn / BACKEND_SUPER + 1))
+    if (gfn_bitmap_init(&r->super, (nr - 1) / BACKEND_SUPER + 1) ||
+        gfn_bitmap_init(&r->collapse.busy, (nr - 1) / BACKEND_SUPER + 1))
         return -1;
     if ((r->be->features.set & BOTH) == BOTH)
         /* Made by the first pager that needs them: where Xen has no superpages, nobody does. */
@@ -64,6 +64,7 @@ void receive_super_free(struct receiver *r)
     gfn_bitmap_free(&r->collapse.busy);
     if (r->stages[0].pages)
         munmap(r->stages[0].pages, RECEIVE_STAGES * RECEIVE_STAGE_BYTES);
+    r->stages[0].pages = NULL;
 }
 
 static void end_stage(struct receiver *r, struct receive_stage *stage)

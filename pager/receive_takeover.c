@@ -277,7 +277,7 @@ static int pages_and_ring(struct receiver *r, const struct receive_facts *f)
     int rc = r->left ? -ENOENT : r->be->ops->attach_again(r->be, why, sizeof(why));
 
     if (!set.words || pagein_init(&r->pages, r->max_gfn + 1) || gfn_bitmap_init(&r->unsent, r->max_gfn + 1) ||
-        receive_super_init(r)) {
+        receive_super_init(r, r->max_gfn + 1)) {
         log_error("out of memory for %llu gfns", (unsigned long long)r->max_gfn + 1);
         return EXIT_FAILED;
     }

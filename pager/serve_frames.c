@@ -10,7 +10,7 @@
 static void on_set(struct server *s, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
-        uint64_t first, count;
+        uint64_t first, count, lacking;
 
         wire_pair(s->reader.body, i, &first, &count);
         if (run_hash_add(&s->set_hash, first, count, s->nr_gfns)) {
@@ -19,38 +19,28 @@ static void on_set(struct server *s, uint32_t n)
                        (unsigned long long)s->nr_gfns - 1);
             return;
         }
-        for (uint64_t gfn = first; gfn < first + count; gfn++) {
-            if (s->run.session && !gfn_bitmap_test(&s->set.map, gfn)) {
-                serve_fail(s, WIRE_ERROR_SET,
-                           "gfn 0x%llx is absent at the destination, and is not in the set file here",
-                           (unsigned long long)gfn);
-                return;
-            }
-            if (!s->run.session && !gfn_bitmap_test(&s->populated, gfn)) {
-                serve_fail(s, WIRE_ERROR_SET,
-                           "gfn 0x%llx is absent at the destination, and the source has no page there",
-                           (unsigned long long)gfn);
-                return;
-            }
-            push_order_add(&s->order, gfn);
+        lacking = gfn_bitmap_next_clear(s->run.session ? &s->set.map : &s->populated, first);
+        if (lacking < first + count) {
+            serve_fail(s, WIRE_ERROR_SET, "gfn 0x%llx is absent at the destination, and %s",
+                       (unsigned long long)lacking,
+                       s->run.session ? "is not in the set file here" : "the source has no page there");
+            return;
         }
+        push_order_add(&s->order, first, count);
     }
 }
 
 /* The set that receive has is the one that libxc wrote here, and each page of it is here. */
 static bool set_is_ours(struct server *s)
 {
+    uint64_t gfn;
     int rc;
 
     if (!s->run.session)
         return true;
     /* Each of its gfns is in ours: so the count tells. */
     if (s->set_hash.pages != s->set.count) {
-        uint64_t gfn = 0;
-
-        while ((gfn = gfn_bitmap_next(&s->set.map, gfn)) < s->order.set.nr &&
-               gfn_bitmap_test(&s->order.set, gfn))
-            gfn++;
+        gfn = gfn_bitmap_next_not_in(&s->set.map, &s->order.set);
         serve_fail(s, WIRE_ERROR_SET,
                    "the destination misses %llu pages, the set file here has %llu: gfn 0x%llx for one",
                    (unsigned long long)s->set_hash.pages, (unsigned long long)s->set.count,
@@ -62,14 +52,11 @@ static bool set_is_ours(struct server *s)
         serve_fail(s, WIRE_ERROR_INTERNAL, "page types at the source: %s", strerror(-rc));
         return false;
     }
-    for (uint64_t gfn = 0; (gfn = gfn_bitmap_next(&s->set.map, gfn)) < s->set.map.nr; gfn++) {
-        if (gfn >= s->populated.nr || !gfn_bitmap_test(&s->populated, gfn)) {
-            serve_fail(s, WIRE_ERROR_SET, "gfn 0x%llx is in the set, and the source has no page there",
-                       (unsigned long long)gfn);
-            return false;
-        }
-    }
-    return true;
+    gfn = gfn_bitmap_next_not_in(&s->set.map, &s->populated);
+    if (gfn < s->set.map.nr)
+        serve_fail(s, WIRE_ERROR_SET, "gfn 0x%llx is in the set, and the source has no page there",
+                   (unsigned long long)gfn);
+    return gfn >= s->set.map.nr;
 }
 
 static void on_set_end(struct server *s)

@@ -30,10 +30,16 @@ static inline void gfn_bitmap_clear(struct gfn_bitmap *map, uint64_t gfn)
     map->words[gfn / 64] &= ~(UINT64_C(1) << (gfn % 64));
 }
 
+/* All of first .. first+count-1, which have to be below nr. */
+void gfn_bitmap_set_run(struct gfn_bitmap *map, uint64_t first, uint64_t count);
+
 /* First set gfn at or above from, or nr if there is none. */
 uint64_t gfn_bitmap_next(const struct gfn_bitmap *map, uint64_t from);
 
 /* First clear gfn at or above from, or nr. */
 uint64_t gfn_bitmap_next_clear(const struct gfn_bitmap *map, uint64_t from);
+
+/* First gfn that is set in map and not in other, which may cover fewer; map->nr if there is none. */
+uint64_t gfn_bitmap_next_not_in(const struct gfn_bitmap *map, const struct gfn_bitmap *other);
 
 #endif

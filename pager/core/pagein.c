@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STATE_MASK  0x0f
 #define WITH_OTHERS 0x10 /* requested because a neighbour was; nobody is known to wait for it */
 #define BAD         0x20 /* its hash was wrong twice */
 #define WAS_ASKED   0x40 /* a vcpu or a foreign map wanted it before it came */
@@ -25,11 +24,6 @@ void pagein_free(struct pagein *p)
     free(p->state);
     p->state = NULL;
     p->nr = 0;
-}
-
-enum page_state pagein_state(const struct pagein *p, uint64_t gfn)
-{
-    return gfn < p->nr ? (enum page_state)(p->state[gfn] & STATE_MASK) : PAGE_KEPT;
 }
 
 static uint64_t *population(struct pagein *p, enum page_state state)
@@ -56,7 +50,7 @@ static void move(struct pagein *p, uint64_t gfn, enum page_state to)
         ++*to_count;
     else if (p->state[gfn] & BAD)
         p->bad--;
-    p->state[gfn] = (uint8_t)((p->state[gfn] & ~STATE_MASK) | to);
+    p->state[gfn] = (uint8_t)((p->state[gfn] & ~PAGEIN_STATE) | to);
 }
 
 void pagein_mark(struct pagein *p, uint64_t gfn)

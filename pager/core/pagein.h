@@ -18,6 +18,7 @@
 #include "core/ring_entry.h"
 
 #define PAGEIN_WAITERS 512u /* no ring has more slots (64 pages: xen/include/public/vm_event.h) */
+#define PAGEIN_STATE   0x0f /* of a byte of pagein.state */
 
 enum page_state {
     PAGE_KEPT, /* a hole, or a page that was never marked */
@@ -88,7 +89,10 @@ void pagein_free(struct pagein *p);
 /* gfn is absent now. The caller has evicted it. */
 void pagein_mark(struct pagein *p, uint64_t gfn);
 
-enum page_state pagein_state(const struct pagein *p, uint64_t gfn);
+static inline enum page_state pagein_state(const struct pagein *p, uint64_t gfn)
+{
+    return gfn < p->nr ? (enum page_state)(p->state[gfn] & PAGEIN_STATE) : PAGE_KEPT;
+}
 
 /* Pages that the source still has to bring. */
 static inline uint64_t pagein_outstanding(const struct pagein *p)

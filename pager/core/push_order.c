@@ -22,12 +22,12 @@ void push_order_free(struct push_order *order)
     gfn_bitmap_free(&order->once);
 }
 
-void push_order_add(struct push_order *order, uint64_t gfn)
+void push_order_add(struct push_order *order, uint64_t first, uint64_t count)
 {
-    gfn_bitmap_set(&order->set, gfn);
-    gfn_bitmap_set(&order->unsent, gfn);
-    order->in_set++;
-    order->left++;
+    gfn_bitmap_set_run(&order->set, first, count);
+    gfn_bitmap_set_run(&order->unsent, first, count);
+    order->in_set += count;
+    order->left += count;
 }
 
 static bool in_set(const struct push_order *order, uint64_t gfn)

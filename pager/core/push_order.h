@@ -35,8 +35,9 @@ struct push_order {
 int push_order_init(struct push_order *order, uint64_t nr_gfns);
 void push_order_free(struct push_order *order);
 
-/* Put a gfn into the set. The caller has checked that it is below nr_gfns and not in it yet. */
-void push_order_add(struct push_order *order, uint64_t gfn);
+/* Put a run of gfns into the set. The caller has checked that they are below nr_gfns and none is in it yet.
+ */
+void push_order_add(struct push_order *order, uint64_t first, uint64_t count);
 
 /* The destination asks for gfn. 0, or -EINVAL if it is not in the set. Without resend a page already sent or
  * dropped is ignored. One that is asked for twice goes before those asked for once: it was asked for with its

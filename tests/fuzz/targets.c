@@ -53,7 +53,7 @@ static void decode(const struct frame_reader *reader, struct push_order *order, 
             if (run_hash_add(set, a, b, order->set.nr))
                 break;
             for (uint64_t gfn = a; gfn < a + b; gfn++)
-                push_order_add(order, gfn);
+                push_order_add(order, gfn, 1);
         }
         break;
     case WIRE_REQUEST:

@@ -232,15 +232,15 @@ void start_early(struct move *m, bool (*early)(uint64_t gfn))
     json_decref(fixture_await(&m->f, "receive", "listen"));
 }
 
-/* The stream is in. */
-void send_all(struct move *m)
+/* The stream is in; status: what comes of it. */
+void send_all(struct move *m, int status)
 {
     m->f.results[0].suspended = true;
     assert_int_equal(ftruncate(m->set_fd[1], 0), 0);
     lseek(m->set_fd[1], 0, SEEK_SET);
     write_set(m->set_fd[0], UINT64_MAX, UINT64_MAX);
     write_set(m->set_fd[1], UINT64_MAX, UINT64_MAX);
-    assert_int_equal(command(m, "activate --session " ID), 0);
+    assert_int_equal(command(m, "activate --session " ID), status);
 }
 
 void ready(struct move *m)

@@ -65,7 +65,7 @@ void suspend(struct move *m);
 void start_early(struct move *m, bool (*in)(uint64_t gfn));
 
 /* The source is suspended, the stream is in, and receive told. */
-void send_all(struct move *m);
+void send_all(struct move *m, int status);
 
 /* As far as READY. */
 void ready(struct move *m);

@@ -102,7 +102,7 @@ static void pushes_faulted_first_then_from_there(void **state)
     (void)state;
     assert_int_equal(push_order_init(&o, 100), 0);
     for (uint64_t gfn = 10; gfn < 30; gfn++)
-        push_order_add(&o, gfn);
+        push_order_add(&o, gfn, 1);
     assert_int_equal(push_order_request(&o, 25, false), 0);
     assert_int_equal(push_order_request(&o, 12, false), 0);
     assert_int_equal(push_order_request(&o, 25, false), 0); /* twice is once */
@@ -144,7 +144,7 @@ static void asked_for_twice_goes_first(void **state)
     (void)state;
     assert_int_equal(push_order_init(&o, 1000), 0);
     for (uint64_t gfn = 0; gfn < 1000; gfn++)
-        push_order_add(&o, gfn);
+        push_order_add(&o, gfn, 1);
     for (uint64_t gfn = 256; gfn < 512; gfn++)
         assert_int_equal(push_order_request(&o, gfn, false), 0);
     assert_int_equal(push_order_next(&o, gfns, 1), 1);
@@ -184,7 +184,7 @@ static void more_requests_than_the_queue_holds(void **state)
     (void)state;
     assert_int_equal(push_order_init(&o, 3 * PUSH_FIFO), 0);
     for (uint64_t gfn = 0; gfn < 3 * PUSH_FIFO; gfn++)
-        push_order_add(&o, gfn);
+        push_order_add(&o, gfn, 1);
     for (uint64_t gfn = 0; gfn < 2 * PUSH_FIFO; gfn++)
         assert_int_equal(push_order_request(&o, 2 * PUSH_FIFO - 1 - gfn, false), 0);
     for (uint64_t gfn = 0; gfn < 100; gfn++)

@@ -38,7 +38,7 @@ static void whole_way(struct move *m, bool (*early)(uint64_t gfn), long long mar
 {
     m->f.receive.verify = VERIFY_HASH;
     start_early(m, early);
-    send_all(m);
+    send_all(m, 0);
     figures(m, marked, unmarked);
     to_the_end(m);
 }
@@ -142,7 +142,7 @@ static void a_page_is_populated_and_outstanding_and_nobody_is_told(void **state)
     m->f.destination.needed_count = 7;
     m->f.destination.needed_untold = true;
     start_early(m, outstanding);
-    send_all(m);
+    send_all(m, 9);
     both_give_up(m);
     last_reason(m, "receive", "1292 pages of domain 8 are absent, and 1299 are outstanding");
 }
@@ -163,7 +163,7 @@ static void every_page_compared(void **state)
 
     m->f.receive.verify = VERIFY_FULL;
     start_early(m, and_100_more);
-    send_all(m);
+    send_all(m, 0);
     await_reason(m, "receive", "waiting for commit");
     figures(m, SET, 100);
     to_the_end(m);
@@ -209,7 +209,7 @@ static void the_set_file_is_not_sealed(void **state)
     start_early(m, outstanding);
     m->f.results[0].suspended = true;
     write_set(m->set_fd[0], UINT64_MAX, UINT64_MAX);
-    assert_int_equal(command(m, "activate --session " ID), 0);
+    assert_int_equal(command(m, "activate --session " ID), 9);
     both_give_up(m);
     last_reason(m, "receive", "not sealed");
 }
@@ -221,7 +221,7 @@ static void xen_refuses_a_page(void **state)
     m->f.serve.watch_pid = m->f.receive.watch_pid = 0;
     m->f.destination.refuse_every = 1499;
     start_early(m, low); /* and gfn 0 stays */
-    send_all(m);
+    send_all(m, 9);
     both_give_up(m);
     last_reason(m, "receive", "does not let go of gfn 0x0");
 }

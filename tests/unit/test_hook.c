@@ -27,6 +27,7 @@ static void fake_pager(const struct move *m, const char *probe, const char *star
            probe, m->f.dir, start, exe);
 }
 
+/* input: NULL for none at all. */
 static int hook(const struct move *m, const char *environment, const char *action, const char *input)
 {
     char line[4096];
@@ -34,8 +35,9 @@ static int hook(const struct move *m, const char *environment, const char *actio
 
     snprintf(line, sizeof(line),
              "PATH=%s/bin:$PATH POSTCOPY_RUN_DIR=%s POSTCOPY_LOG_DIR=%s/log POSTCOPY_SESSION=" ID
-             " %s %s %s 2>%s/hook.err <<E\n%s\nE\n",
-             m->f.dir, m->f.dir, m->f.dir, environment, HOOK_SCRIPT, action, m->f.dir, input);
+             " %s %s %s 2>%s/hook.err %s%s%s",
+             m->f.dir, m->f.dir, m->f.dir, environment, HOOK_SCRIPT, action, m->f.dir,
+             input ? "<<E\n" : "</dev/null", input ? input : "", input ? "\nE\n" : "");
     rc = system(line);
     assert_true(WIFEXITED(rc));
     return WEXITSTATUS(rc);
@@ -178,6 +180,41 @@ static void hook_sees_an_early_start_through(void **state)
     nothing_wrong(m);
 }
 
+/* Started ahead of time, and told, or not. */
+static void hook_waits_to_be_told(void **state)
+{
+    struct move *m = *state;
+    json_t *report;
+
+    fake_pager(m, "exit 0", "exit 0");
+    m->f.receive.early = true;
+    write_early(m->set_fd[1], outstanding);
+    start_serve(m);
+    fixture_start_receive(&m->f);
+    json_decref(fixture_status(&m->f, "receive"));
+    assert_int_equal(hook(m, "POSTCOPY_ROLE=receive POSTCOPY_STATE=listen POSTCOPY_EARLY=1", "wait", ""), 0);
+    assert_int_equal(ftruncate(m->set_fd[1], 0), 0);
+    suspend(m);
+    assert_int_equal(hook(m, "", "activate-when-told", NULL), 0);
+    report = fixture_status(&m->f, "receive");
+    assert_string_equal(json_string_value(json_object_get(report, "state")), "listen");
+    json_decref(report);
+    assert_int_equal(hook(m, "", "activate-when-told", "go"), 0);
+    assert_int_equal(hook(m, "POSTCOPY_ROLE=serve", "commit-when-told", NULL), 0);
+    report = fixture_status(&m->f, "serve");
+    assert_true(json_is_false(json_object_get(report, "committed")));
+    json_decref(report);
+    assert_int_equal(hook(m, "POSTCOPY_ROLE=serve", "commit-when-told", "go"), 0);
+    report = fixture_status(&m->f, "serve");
+    assert_true(json_is_true(json_object_get(report, "committed")));
+    json_decref(report);
+    assert_int_equal(hook(m, "POSTCOPY_ROLE=receive", "commit-when-told", "go"), 0);
+    unpause(m);
+    ends(&m->f.receive_pid, EXIT_DONE);
+    ends(&m->f.serve_pid, EXIT_DONE);
+    nothing_wrong(m);
+}
+
 /* activate says why it did not come to it, whether receive fails then or has failed before. */
 static void hook_says_why_an_early_start_failed(void **state)
 {
@@ -242,8 +279,9 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         MOVE(hook_keeps_the_token_of_a_fit_host),    MOVE(hook_starts_serve_and_receive),
         MOVE(hook_tells_a_hand_back_from_a_failure), MOVE(hook_sees_a_migration_through),
-        MOVE(hook_sees_an_early_start_through),      MOVE(hook_says_why_an_early_start_failed),
-        MOVE(hook_says_why_a_session_failed),        MOVE(a_killed_serve_is_not_waited_for),
+        MOVE(hook_sees_an_early_start_through),      MOVE(hook_waits_to_be_told),
+        MOVE(hook_says_why_an_early_start_failed),   MOVE(hook_says_why_a_session_failed),
+        MOVE(a_killed_serve_is_not_waited_for),
     };
 
     return switch_main(argc, argv, tests, sizeof(tests) / sizeof(tests[0]));

@@ -59,7 +59,7 @@ static void what_was_marked_early_is_not_forgotten(void **state)
 
     m->f.receive.push_on_fault = true;
     start_early(m, outstanding);
-    send_all(m);
+    send_all(m, 0);
     json_decref(fixture_await(&m->f, "receive", "active"));
     killed_and_followed(m, 2);
     report = fixture_status(&m->f, "receive");

@@ -95,7 +95,7 @@ static int setup(void **state)
     r->held = calloc(r->held_size, sizeof(*r->held));
     assert_int_equal(pagein_init(&r->pages, GFNS), 0);
     assert_int_equal(gfn_bitmap_init(&r->unsent, GFNS), 0);
-    assert_int_equal(receive_super_init(r), 0);
+    assert_int_equal(receive_super_init(r, r->max_gfn + 1), 0);
     ev_timer_init(&r->retry, nothing, 0., 0.);
     ev_timer_init(&r->leave, nothing, 0., 0.);
     ev_timer_init(&r->leaving, nothing, 0., 0.);
@@ -291,7 +291,7 @@ static void without_memory_to_gather_in_pages_come_one_by_one(void **state)
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
     close(b->keeping.stage_fd);
     b->keeping.stage_fd = small;
-    assert_int_equal(receive_super_init(r), 0);
+    assert_int_equal(receive_super_init(r, r->max_gfn + 1), 0);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
     assert_null(r->stages[0].pages);
     arrives(b, 0);
@@ -300,7 +300,7 @@ static void without_memory_to_gather_in_pages_come_one_by_one(void **state)
     receive_super_free(r);
     receive_journal_stage(r->journal, 0, 0);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
-    assert_int_equal(receive_super_init(r), -1);
+    assert_int_equal(receive_super_init(r, r->max_gfn + 1), -1);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
 }
 
