@@ -13,7 +13,7 @@
 #include "core/ring_entry.h"
 #include "paging_features.h"
 
-#define BACKEND_SCAN_MAX    1024u /* gfns of one populated() call */
+#define BACKEND_SCAN_MAX    1024u /* gfns of one types() call */
 #define BACKEND_SPECIAL_MAX 64u
 #define BACKEND_BATCH_MAX   256u /* gfns of one populate() call */
 #define BACKEND_LOAD_MAX    64u  /* pages of one load_batch() call */
@@ -81,8 +81,9 @@ struct backend_ops {
 
     /* Largest gfn the domain ever had. */
     int (*max_gfn)(struct backend *be, uint64_t *max);
-    /* populated[i] for gfns first .. first+n-1, n at most BACKEND_SCAN_MAX. */
-    int (*populated)(struct backend *be, uint64_t first, unsigned int n, bool *populated);
+    /* Sets the bits of those of gfns first .. first+n-1 that have a page; n at most scan_most. bits: all n
+     * are overwritten. */
+    int (*populated)(struct backend *be, uint64_t first, uint32_t n, uint64_t *bits);
     /* gfns that toolstack and device models share with the guest: never to be marked. Returns how many. */
     int (*special)(struct backend *be, uint64_t gfns[BACKEND_SPECIAL_MAX]);
 
@@ -182,6 +183,7 @@ struct backend {
     const struct backend_ops *ops;
     uint32_t domid;
     struct paging_features features; /* in use; of attach() */
+    uint32_t scan_most;              /* gfns of one populated() call, a multiple of 64 */
     struct backend_calls calls;
     uint64_t populated_to_evict; /* pages that were put there only because Xen evicts nothing else */
 };

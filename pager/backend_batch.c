@@ -9,7 +9,7 @@
 #define FAULT_TRIES   8
 #define POPULATE_MOST 64u /* pages that are there only to be evicted, at a time */
 
-_Static_assert(SINGLE_MOST <= BACKEND_SCAN_MAX, "one scan");
+_Static_assert(SINGLE_MOST <= BACKEND_SCAN_MAX, "one populated()");
 _Static_assert(SINGLE_MOST % 64 == 0 && BATCH_MOST % 64 == 0, "whole words of bits");
 _Static_assert(POPULATE_MOST <= BACKEND_BATCH_MAX, "one populate");
 
@@ -28,15 +28,15 @@ static void clear(uint64_t *bits, uint32_t i)
     bits[i / 64] &= ~(UINT64_C(1) << (i % 64));
 }
 
-/* Xen evicts only what is there: give memory to those of up to 64 gfns that have none. */
-static int fill_holes(struct backend *be, uint64_t first, uint64_t wanted, const bool *there)
+/* Xen evicts only what is there: give memory to those of 64 gfns that have none. */
+static int fill_holes(struct backend *be, uint64_t first, uint64_t holes)
 {
     uint64_t gfns[POPULATE_MOST];
     unsigned int n = 0;
     int rc;
 
     for (unsigned int i = 0; i < 64; i++)
-        if (wanted >> i & 1 && !there[i])
+        if (holes >> i & 1)
             gfns[n++] = first + i;
     if (!n)
         return 0;
@@ -49,14 +49,14 @@ static int fill_holes(struct backend *be, uint64_t first, uint64_t wanted, const
 static int mark_single(struct backend *be, uint64_t first, uint32_t nr, bool holes, uint64_t *bits,
                        uint64_t *half)
 {
-    bool there[BACKEND_SCAN_MAX] = {false};
+    uint64_t there[SINGLE_MOST / 64] = {0};
     int rc = holes ? be->ops->populated(be, first, nr, there) : 0;
 
     for (uint32_t i = 0; i < nr && rc == 0; i++) {
         int one;
 
         if (holes && i % 64 == 0 && bits[i / 64])
-            rc = fill_holes(be, first + i, bits[i / 64], there + i);
+            rc = fill_holes(be, first + i, bits[i / 64] & ~there[i / 64]);
         if (rc || !bit(bits, i))
             continue;
         one = be->ops->mark(be, first + i);

@@ -14,7 +14,8 @@
 #include "xen_paging_ops.h"
 #include "xen_ring.h"
 
-#define RING_FRAMES PAGING_RING_FRAMES_MAX /* 512 slots, for every vcpu and a map of many pages */
+#define RING_FRAMES    PAGING_RING_FRAMES_MAX /* 512 slots, for every vcpu and a map of many pages */
+#define POPULATED_MOST (1u << 20)             /* gfns of 4 GiB */
 
 #ifndef XEN_DOMCTL_PFINFO_PAGEDOUT
 #define XEN_DOMCTL_PFINFO_PAGEDOUT (0x5U << 28) /* of a Xen that tells paged out pages from holes */
@@ -83,27 +84,48 @@ static int be_max_gfn(struct backend *be, uint64_t *max)
     return rc;
 }
 
-static int be_populated(struct backend *be, uint64_t first, unsigned int n, bool *populated)
+/* As a Xen without the operation tells it, at a hypercall for 1024 gfns and microseconds for each. */
+static int populated_by_type(struct backend *be, uint64_t first, uint32_t n, uint64_t *bits)
 {
     xen_pfn_t types[BACKEND_SCAN_MAX];
 
-    if (n > BACKEND_SCAN_MAX)
-        return -EINVAL;
     for (unsigned int i = 0; i < n; i++)
         types[i] = first + i;
     be->calls.scan++;
-    if (xc_get_pfn_type_batch(xen_of(be)->xch, be->domid, n, types))
+    if (xc_get_pfn_type_batch(xen_of(be)->xch, be->domid, (int)n, types))
         return -errno;
+    memset(bits, 0, (n + 63) / 64 * sizeof(*bits));
     for (unsigned int i = 0; i < n; i++) {
         switch (types[i] & XEN_DOMCTL_PFINFO_LTAB_MASK) {
         case XEN_DOMCTL_PFINFO_XTAB:
         case XEN_DOMCTL_PFINFO_BROKEN:
         case XEN_DOMCTL_PFINFO_XALLOC:
-            populated[i] = false;
             break;
         default:
-            populated[i] = true;
+            bits[i / 64] |= UINT64_C(1) << i % 64;
         }
+    }
+    return 0;
+}
+
+static int be_populated(struct backend *be, uint64_t first, uint32_t n, uint64_t *bits)
+{
+    int rc = -EBUSY;
+
+    if (n > be->scan_most)
+        return -EINVAL;
+    if (be->scan_most > BACKEND_SCAN_MAX) {
+        be->calls.scan++;
+        rc = paging_ops_populated(&xen_of(be)->ops, first, n, bits);
+    }
+    if (rc != -EBUSY)
+        return rc;
+    /* It has nothing to say where pages are absent. */
+    for (uint32_t i = 0; i < n; i += BACKEND_SCAN_MAX) {
+        rc = populated_by_type(be, first + i, n - i < BACKEND_SCAN_MAX ? n - i : BACKEND_SCAN_MAX,
+                               bits + i / 64);
+        if (rc)
+            return rc;
     }
     return 0;
 }
@@ -290,11 +312,16 @@ static void try_operations(struct backend *be, unsigned int wished)
 
 static int open_operations(struct backend_xen *x, char *why, size_t why_size)
 {
-    int rc = x->ops.call ? 0 : paging_ops_open(&x->ops, x->be.domid, BACKEND_LOAD_MAX);
+    uint64_t some = 0;
+    int rc = paging_ops_open(&x->ops, x->be.domid, BACKEND_LOAD_MAX);
 
-    if (rc)
+    if (rc) {
         snprintf(why, why_size, "memory for hypercalls: %s", strerror(-rc));
-    return rc;
+        return rc;
+    }
+    rc = paging_ops_populated(&x->ops, 0, 64, &some);
+    x->be.scan_most = rc == 0 || rc == -EBUSY ? POPULATED_MOST : BACKEND_SCAN_MAX;
+    return 0;
 }
 
 static int be_attach(struct backend *be, const struct backend_wish *wish, char *why, size_t why_size)
@@ -304,9 +331,6 @@ static int be_attach(struct backend *be, const struct backend_wish *wish, char *
     int rc;
 
     be->features = (struct paging_features){.ring_pages = 1};
-    rc = wish->features ? open_operations(x, why, why_size) : 0;
-    if (rc)
-        return rc;
     rc = attach_frames(be, wish, &step);
     if (rc > 0 && wish->own_ring)
         return -EOPNOTSUPP;
@@ -332,10 +356,8 @@ static int be_attach_again(struct backend *be, char *why, size_t why_size)
     struct backend_xen *x = xen_of(be);
     struct paging_attach how = {.frames = be->features.ring_pages, .again = true};
     enum xen_ring_step step;
-    int rc = open_operations(x, why, why_size);
+    int rc;
 
-    if (rc)
-        return rc;
     if (be->features.set & FEATURE_RANGE) {
         how.range_foreign = (uint16_t)be->features.range_foreign;
         how.range_target = (uint16_t)be->features.range_guest;
@@ -635,7 +657,7 @@ struct backend *backend_xen_open(const char *domain, char *why, size_t why_size)
         snprintf(why, why_size, "no domain '%s' here; see xl list", domain);
     } else if (!xs_watch(x->xsh, "@releaseDomain", "gone")) {
         snprintf(why, why_size, "cannot watch xenstore for the end of domains: %s", strerror(errno));
-    } else {
+    } else if (open_operations(x, why, why_size) == 0) {
         return &x->be;
     }
     be_close(&x->be);

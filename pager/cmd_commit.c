@@ -37,8 +37,8 @@ static const char activate_help[] =
     "Usage: xenpaging-pc activate --session ID [--when-told]\n\n"
     "Tells a receive that was started --early that the guest has been suspended and sent, and that the set "
     "file is\nsealed. Returns when it is active.\n" WHEN_TOLD "\n"
-    "Exit status: 0; 1 it refuses, with the reason; 9 there is no such session, or it ended: xenpaging-pc "
-    "status tells why.\n";
+    "Exit status: 0; 1 it refuses or has ended, with the reason; 4 this host or domain cannot be paged; 9 "
+    "there is no such session.\n";
 
 static const char abort_help[] =
     "Usage: xenpaging-pc abort --session ID [--role serve|receive]\n\n"
@@ -110,21 +110,27 @@ static int options(int argc, char **argv, const char *help, struct word *w)
 }
 
 /*
- * Started ahead of its time, since starting a program takes longer than what this one does. Whoever tells us
- * and ends without a word has not told us.
+ * The live session, once we are told; false: never. Started ahead of our time, since starting a program, and
+ * finding the session, takes longer than what follows. Whoever should tell us and ends without a word has not
+ * told us.
  */
-static bool told(const struct word *w)
+static bool told(const struct word *w, struct session_found *live)
 {
     char c = 0;
     ssize_t n;
 
+    session_find(&w->of, take_live, live);
     while (w->when_told && c != '\n') {
         n = read(STDIN_FILENO, &c, 1);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n <= 0)
+        if (n <= 0) {
+            session_found_release(live);
             return false;
+        }
     }
+    if (w->when_told && live->fd < 0)
+        session_find(&w->of, take_live, live);
     return true;
 }
 
@@ -179,6 +185,36 @@ static bool is_active(const struct session_found *live)
     return in_state(live, "active") || in_state(live, "paused") || in_state(live, "drain");
 }
 
+static bool take_ended(struct session_found *f, void *data)
+{
+    struct session_found *last = data;
+
+    if (f->fd >= 0 || last->report)
+        return false;
+    *last = *f;
+    return true;
+}
+
+/* There is no session to be active any more: says why. Returns the exit status. */
+static int ended(const struct word *w)
+{
+    struct session_found last = {.fd = -1};
+    const char *reason;
+    int rc = EXIT_FAILED;
+
+    session_find(&w->of, take_ended, &last);
+    if (!last.report) {
+        fprintf(stderr, "xenpaging-pc activate: no such receive is running here\n");
+        return NO_SESSION;
+    }
+    reason = json_string_value(json_object_get(last.report, "reason"));
+    fprintf(stderr, "xenpaging-pc activate: receive ended before it was active: %s\n", reason ? reason : "");
+    if (json_integer_value(json_object_get(last.report, "exit_status")) == EXIT_UNFIT)
+        rc = EXIT_UNFIT;
+    session_found_release(&last);
+    return rc;
+}
+
 int cmd_activate(int argc, char **argv)
 {
     struct word w = {.name = "activate", .of = {.run_dir = RUN_DIR, .role = "receive"}};
@@ -191,20 +227,17 @@ int cmd_activate(int argc, char **argv)
         fprintf(stderr, "xenpaging-pc activate: which session? (--session)\n");
         return EXIT_USAGE;
     }
-    if (!told(&w))
+    if (!told(&w, &live))
         return EXIT_DONE;
-    session_find(&w.of, take_live, &live);
-    if (live.fd < 0) {
-        fprintf(stderr, "xenpaging-pc activate: no such receive is running here\n");
-        return NO_SESSION;
-    }
-    rc = say(&live, "activate", 0) ? NO_SESSION : EXIT_DONE;
+    if (live.fd < 0)
+        return ended(&w);
+    rc = say(&live, "activate", 0) ? EXIT_FAILED : EXIT_DONE;
     while (rc == EXIT_DONE && !is_active(&live) && !refusal(&live))
-        if (!session_found_next(&live) || in_state(&live, "failed"))
-            rc = NO_SESSION;
-    if (rc == NO_SESSION)
-        fprintf(stderr, "xenpaging-pc activate: the session ended before it was active\n");
-    if (refusal(&live)) {
+        if (!session_found_next(&live))
+            rc = EXIT_FAILED;
+    if (rc) {
+        rc = ended(&w);
+    } else if (refusal(&live)) {
         fprintf(stderr, "xenpaging-pc activate: %s\n", refusal(&live));
         rc = EXIT_FAILED;
     }
@@ -224,9 +257,8 @@ int cmd_commit(int argc, char **argv)
         fprintf(stderr, "xenpaging-pc commit: which session? (--role, and DOMAIN or --session)\n");
         return EXIT_USAGE;
     }
-    if (!told(&w))
+    if (!told(&w, &live))
         return EXIT_DONE;
-    session_find(&w.of, take_live, &live);
     if (live.fd < 0) {
         fprintf(stderr, "xenpaging-pc commit: no such %s is running here\n", w.of.role);
         return NO_SESSION;

@@ -230,6 +230,8 @@ void receive_early_entry(struct receiver *r, const struct ring_entry *entry);
 bool receive_early_correct_step(struct receiver *r);
 /* 64 gfns from a multiple of that on: those that are absent since. */
 uint64_t receive_early_word(const struct receiver *r, uint64_t first);
+/* Those of them that are in the set. */
+uint64_t receive_early_adopted(const struct receiver *r, uint64_t first);
 void receive_early_free(struct receiver *r);
 
 /* receive_link.c */

@@ -126,6 +126,11 @@ uint64_t receive_early_word(const struct receiver *r, uint64_t first)
     return first < e->marked.nr ? e->marked.words[first / 64] & ~e->touched.words[first / 64] : 0;
 }
 
+uint64_t receive_early_adopted(const struct receiver *r, uint64_t first)
+{
+    return first < r->set.map.nr ? r->set.map.words[first / 64] & receive_early_word(r, first) : 0;
+}
+
 /* 64 gfns: those marked early that are not in the set. */
 static uint64_t not_in_set(const struct receiver *r, uint64_t first)
 {
@@ -176,7 +181,7 @@ static void adopt(struct receiver *r)
 
     e->pages = 0;
     for (uint64_t first = 0; first < r->set.map.nr; first += 64) {
-        uint64_t absent = r->set.map.words[first / 64] & receive_early_word(r, first);
+        uint64_t absent = receive_early_adopted(r, first);
 
         receive_mark_taken(r, first, absent);
         e->pages += (uint64_t)__builtin_popcountll(absent);

@@ -152,30 +152,29 @@ static uint64_t next_to_scan(const struct receiver *r)
         return r->work_gfn;
     in_set = gfn_bitmap_next(&r->set.map, r->work_gfn);
     special = gfn_bitmap_next(&r->special, r->work_gfn);
-    if (in_set >= r->set.map.nr)
-        return special < r->special.nr ? special : r->max_gfn + 1;
-    return special < in_set ? special : in_set;
+    if (in_set >= r->set.map.nr && special >= r->special.nr)
+        return r->max_gfn + 1;
+    if (in_set >= r->set.map.nr || special < in_set)
+        in_set = special;
+    return in_set - in_set % 64;
 }
 
 static void scan_step(struct receiver *r)
 {
-    bool there[BACKEND_SCAN_MAX];
-
     for (int i = 0; i < SCANS_PER_STEP && (r->work_gfn = next_to_scan(r)) <= r->max_gfn; i++) {
         uint64_t left = r->max_gfn + 1 - r->work_gfn;
-        unsigned int n = left < BACKEND_SCAN_MAX ? (unsigned int)left : BACKEND_SCAN_MAX;
-        int rc = r->be->ops->populated(r->be, r->work_gfn, n, there);
+        uint64_t *words = r->populated.words + r->work_gfn / 64;
+        uint32_t n = left < r->be->scan_most ? (uint32_t)left : r->be->scan_most;
+        int rc = r->be->ops->populated(r->be, r->work_gfn, n, words);
 
         if (rc) {
             receive_give_up(r, EXIT_FAILED, "page types of domain %u from gfn 0x%llx: %s", r->be->domid,
                             (unsigned long long)r->work_gfn, strerror(-rc));
             return;
         }
-        for (unsigned int k = 0; k < n; k++) {
-            if (there[k]) {
-                gfn_bitmap_set(&r->populated, r->work_gfn + k);
-                r->populated_count++;
-            }
+        for (uint32_t k = 0; k < (n + 63) / 64; k++) {
+            r->populated_count += (uint64_t)__builtin_popcountll(words[k]);
+            words[k] |= receive_early_adopted(r, r->work_gfn + k * UINT64_C(64));
         }
         r->work_gfn += n;
     }

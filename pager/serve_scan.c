@@ -22,27 +22,26 @@ static int begin(struct server *s)
  */
 static int step(struct server *s)
 {
-    bool there[BACKEND_SCAN_MAX];
-    unsigned int n = 0;
+    uint64_t *words = s->populated.words;
+    uint32_t n = 0;
     int rc = 0;
 
     if (s->run.session && !(s->features & WIRE_FEATURE_VERIFY)) {
         s->scan_gfn = gfn_bitmap_next(&s->set.map, s->scan_gfn);
         if (s->scan_gfn >= s->set.map.nr)
             s->scan_gfn = s->max_gfn + 1;
+        else
+            s->scan_gfn -= s->scan_gfn % 64;
     }
     if (s->scan_gfn <= s->max_gfn) {
         uint64_t left = s->max_gfn + 1 - s->scan_gfn;
 
-        n = left < BACKEND_SCAN_MAX ? (unsigned int)left : BACKEND_SCAN_MAX;
-        rc = s->be->ops->populated(s->be, s->scan_gfn, n, there);
+        words += s->scan_gfn / 64;
+        n = left < s->be->scan_most ? (uint32_t)left : s->be->scan_most;
+        rc = s->be->ops->populated(s->be, s->scan_gfn, n, words);
     }
-    for (unsigned int i = 0; rc == 0 && i < n; i++) {
-        if (there[i]) {
-            gfn_bitmap_set(&s->populated, s->scan_gfn + i);
-            s->populated_count++;
-        }
-    }
+    for (uint32_t i = 0; rc == 0 && i < (n + 63) / 64; i++)
+        s->populated_count += (uint64_t)__builtin_popcountll(words[i]);
     s->scan_gfn += n;
     if (rc)
         log_error("finding the pages of domain %u: %s", s->be->domid, strerror(-rc));
@@ -65,13 +64,13 @@ int serve_scan_rest(struct server *s)
 
 int serve_scan_all(struct server *s)
 {
-    uint64_t last = 0;
+    uint64_t last;
     int rc = begin(s);
 
     if (rc == 0)
         rc = serve_scan_rest(s);
-    for (uint64_t gfn = 0; rc == 0 && (gfn = gfn_bitmap_next(&s->populated, gfn)) < s->populated.nr; gfn++)
-        last = gfn;
+    for (last = s->max_gfn; rc == 0 && last && !gfn_bitmap_test(&s->populated, last); last--)
+        ;
     if (rc == 0)
         rc = push_order_init(&s->order, last + 1);
     s->nr_gfns = last + 1;

@@ -11,6 +11,7 @@
 #define OP_MARK       3u
 #define OP_PREP_BATCH 4u
 #define OP_COLLAPSE   5u
+#define OP_POPULATED  6u
 
 /* struct xen_mem_paging_op of a Xen that knows these operations: nr was a hole before. */
 struct paging_op {
@@ -74,14 +75,14 @@ static int make(struct paging_ops *ops)
                                                                                                   : 0;
 }
 
-int paging_ops_mark(struct paging_ops *ops, uint64_t first, uint32_t nr, uint64_t *bitmap)
+static int on_bitmap(struct paging_ops *ops, uint8_t number, uint64_t first, uint32_t nr, uint64_t *bitmap)
 {
     /* Chunks of what the buffer holds, a multiple of 64 bits. */
     uint32_t chunk =
         ops->slots < UINT32_MAX / PAGING_OPS_PAGE_SIZE / 8 ? ops->slots * PAGING_OPS_PAGE_SIZE * 8 : 1u << 31;
 
     while (nr) {
-        struct paging_op *op = op_of(ops, OP_MARK);
+        struct paging_op *op = op_of(ops, number);
         uint32_t n = nr < chunk ? nr : chunk;
         size_t bytes = ((size_t)n + 63) / 64 * 8;
         int rc;
@@ -99,6 +100,16 @@ int paging_ops_mark(struct paging_ops *ops, uint64_t first, uint32_t nr, uint64_
         bitmap += bytes / 8;
     }
     return 0;
+}
+
+int paging_ops_mark(struct paging_ops *ops, uint64_t first, uint32_t nr, uint64_t *bitmap)
+{
+    return on_bitmap(ops, OP_MARK, first, nr, bitmap);
+}
+
+int paging_ops_populated(struct paging_ops *ops, uint64_t first, uint32_t nr, uint64_t *bitmap)
+{
+    return on_bitmap(ops, OP_POPULATED, first, nr, bitmap);
 }
 
 int paging_ops_prep(struct paging_ops *ops, uint32_t n)

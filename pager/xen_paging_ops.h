@@ -1,6 +1,7 @@
 /*
- * Paging operations on many pages at a time (XENMEM_paging_op_mark, _prep_batch, _collapse), and the ring as
- * a resource (XEN_VM_EVENT_ATTACH): made by libxencall, since a stock libxenctrl has no wrappers for them.
+ * Paging operations on many pages at a time (XENMEM_paging_op_mark, _prep_batch, _collapse, _populated), and
+ * the ring as a resource (XEN_VM_EVENT_ATTACH): made by libxencall, since a stock libxenctrl has no wrappers
+ * for them.
  *
  * Depends on nothing else in the pager, so that the hypervisor tests can use it.
  */
@@ -52,6 +53,13 @@ static inline uint8_t *paging_ops_page(const struct paging_ops *ops, uint32_t sl
  * memory for the p2m, -EINVAL no such gfns.
  */
 int paging_ops_mark(struct paging_ops *ops, uint64_t first, uint32_t nr, uint64_t *bitmap);
+
+/*
+ * Tell which of nr gfns from first on have a page: bitmap as of paging_ops_mark(). A ring need not be there.
+ * 0, or -errno: -EBUSY some page is paged out, or another domain's; -ENOSYS, -EOPNOTSUPP or -ENODEV Xen does
+ * not know the operation.
+ */
+int paging_ops_populated(struct paging_ops *ops, uint64_t first, uint32_t nr, uint64_t *bitmap);
 
 /*
  * Carry out the first n entries of preps. Returns how many have an rc: n, or fewer when memory ran out, the

@@ -142,7 +142,7 @@ static void a_page_is_populated_and_outstanding_and_nobody_is_told(void **state)
     m->f.destination.needed_count = 7;
     m->f.destination.needed_untold = true;
     start_early(m, outstanding);
-    send_all(m, 9);
+    send_all(m, 1);
     both_give_up(m);
     last_reason(m, "receive", "1292 pages of domain 8 are absent, and 1299 are outstanding");
 }
@@ -209,7 +209,7 @@ static void the_set_file_is_not_sealed(void **state)
     start_early(m, outstanding);
     m->f.results[0].suspended = true;
     write_set(m->set_fd[0], UINT64_MAX, UINT64_MAX);
-    assert_int_equal(command(m, "activate --session " ID), 9);
+    assert_int_equal(command(m, "activate --session " ID), 1);
     both_give_up(m);
     last_reason(m, "receive", "not sealed");
 }
@@ -221,7 +221,7 @@ static void xen_refuses_a_page(void **state)
     m->f.serve.watch_pid = m->f.receive.watch_pid = 0;
     m->f.destination.refuse_every = 1499;
     start_early(m, low); /* and gfn 0 stays */
-    send_all(m, 9);
+    send_all(m, 1);
     both_give_up(m);
     last_reason(m, "receive", "does not let go of gfn 0x0");
 }

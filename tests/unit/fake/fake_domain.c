@@ -370,17 +370,19 @@ static int be_max_gfn(struct backend *be, uint64_t *max)
     return 0;
 }
 
-static int be_populated(struct backend *be, uint64_t first, unsigned int n, bool *populated)
+static int be_populated(struct backend *be, uint64_t first, uint32_t n, uint64_t *bits)
 {
     struct fake_domain *d = of(be);
 
     be->calls.scan++;
-    if (n > BACKEND_SCAN_MAX || first + n > d->config.nr_gfns) {
+    if (n > be->scan_most || first + n > d->config.nr_gfns) {
         violation(d, "scan out of bounds");
         return -EINVAL;
     }
-    for (unsigned int i = 0; i < n; i++)
-        populated[i] = d->type[first + i] == FAKE_RAM;
+    memset(bits, 0, (n + 63) / 64 * sizeof(*bits));
+    for (uint32_t i = 0; i < n; i++)
+        if (d->type[first + i] == FAKE_RAM)
+            bits[i / 64] |= UINT64_C(1) << i % 64;
     return 0;
 }
 
@@ -1031,6 +1033,7 @@ struct backend *fake_open(const char *domain, char *why, size_t why_size)
     d->be.ops = &fake_ops;
     d->be.domid = d->config.seed ? 7 : 8;
     d->config = next_config;
+    d->be.scan_most = d->config.features & FEATURE_MARK ? FAKE_SCAN_MOST : BACKEND_SCAN_MAX;
     d->results = d->config.results;
     d->be.domid = d->config.seed ? 7 : 8;
     d->pauses = d->config.running ? 0 : 1;

@@ -17,6 +17,7 @@
 #define FAKE_PAGES_MANY 8
 #define FAKE_VCPUS      8
 #define FAKE_PAGE       4096u
+#define FAKE_SCAN_MOST  (1u << 15) /* of a Xen that tells many gfns at once */
 
 enum fake_type { FAKE_HOLE, FAKE_RAM, FAKE_PAGING_OUT, FAKE_PAGED, FAKE_PAGING_IN };
 

@@ -84,7 +84,6 @@ struct reply {
         uint64_t words[512];
         int rcs[BACKEND_LOAD_MAX];
         uint8_t bytes[FAKE_PAGE];
-        bool flags[BACKEND_SCAN_MAX];
         char text[256];
     } out;
 };
@@ -172,7 +171,7 @@ static void carry_out(struct backend *be, struct call *c, struct reply *r)
         r->rc = ops->max_gfn(be, &r->value);
         break;
     case OP_POPULATED:
-        r->rc = ops->populated(be, c->a, (unsigned int)c->b, r->out.flags);
+        r->rc = ops->populated(be, c->a, (uint32_t)c->b, r->out.words);
         break;
     case OP_SPECIAL:
         r->rc = ops->special(be, r->out.words);
@@ -368,11 +367,11 @@ static int be_max_gfn(struct backend *be, uint64_t *max)
     return r->rc;
 }
 
-static int be_populated(struct backend *be, uint64_t first, unsigned int n, bool *populated)
+static int be_populated(struct backend *be, uint64_t first, uint32_t n, uint64_t *bits)
 {
     const struct reply *r = ask_about(be, OP_POPULATED, first, n);
 
-    memcpy(populated, r->out.flags, n * sizeof(*populated));
+    memcpy(bits, r->out.words, (n + 63) / 64 * sizeof(*bits));
     return r->rc;
 }
 
@@ -678,6 +677,7 @@ struct backend *fake_remote_open(const char *domain, char *why, size_t why_size)
     sockets[1] = -1;
     remote = calloc(1, sizeof(*remote));
     remote->be.ops = &remote_ops;
+    remote->be.scan_most = BACKEND_SCAN_MAX;
     remote->who = getpid();
     remote->event_fd = event_fd;
     remote->life_fd = life_fd;
