@@ -296,11 +296,12 @@ static void let_go(struct pagein *p, struct pagein_waiter *waiter, struct ring_e
 
 bool pagein_release(struct pagein *p, uint64_t gfn, uint64_t now_ns, struct ring_entry *entry)
 {
-    if (!p->waiting)
-        return false;
-    for (unsigned int i = 0; i < PAGEIN_WAITERS; i++) {
+    unsigned int left = p->waiting;
+
+    for (unsigned int i = 0; left && i < PAGEIN_WAITERS; i++) {
         struct pagein_waiter *waiter = &p->waiters[i];
 
+        left -= waiter->used;
         if (waiter->used && waiter->entry.gfn == gfn) {
             if (!(waiter->entry.kind & ENTRY_FOREIGN))
                 latency_add(&p->stalls, now_ns - waiter->since_ns);
