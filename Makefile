@@ -6,7 +6,7 @@ DESTDIR ?=
 B := build
 BIN := $(B)/pager/xenpaging-pc
 
-.PHONY: all help setup xen xen-4.20 xen-dev xen-export images demo test test-long bench-paging lint sanitize install clean
+.PHONY: all help setup xen xen-4.20 xen-dev xen-export images demo test test-long bench-paging bench-suspend lint sanitize install clean
 
 all: ## build xenpaging-pc into build/pager/
 	@$(MAKE) --no-print-directory -C pager OUT=../$(B)/pager
@@ -50,6 +50,9 @@ bench-paging: images ## batches, ranges, superpages, a pager killed: in exact mo
 	@tests/bench/superpages-kept
 	@tests/cases/test-pager-killed
 	@tests/hypervisor/test-many-vcpus
+
+bench-suspend: images ## how long a guest is suspended, and by what; in exact mode; figures in build/results/
+	@tests/bench/bench-suspend
 
 lint: setup ## clang-format, cppcheck, shellcheck, and the suite's declared seconds
 	@tests/lint
