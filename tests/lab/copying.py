@@ -20,6 +20,14 @@ chmod "$mode" "$target.put$$"
 mv -f "$target.put$$" "$target"
 """
 
+PUT_IMAGE = """
+set -e
+mkdir -p /lab/images
+cat >"/lab/images/$1.tmp"
+if [ "$2" != 0 ]; then truncate -s "$2M" "/lab/images/$1.tmp"; fi
+mv "/lab/images/$1.tmp" "/lab/images/$1"
+"""
+
 PUT_FOLDER = 'set -e; mkdir -p "$1"; exec tar -x -C "$1"'
 
 GET = """
@@ -49,6 +57,14 @@ def put(host, local, remote):
         raise LabError(f"{local}: {e.strerror}") from e
     host.output("sh", "-c", PUT_FILE, "sh", remote, f"{mode:o}", os.path.basename(local), stdin=data,
                 timeout=600)
+
+
+def put_image(host, name, data, mib=0):
+    """Path in dom0 of a file whose name tells its contents, put there unless it is there. mib: made that large."""
+    path = f"/lab/images/{name}"
+    if agentclient.run(host.port, ["test", "-e", path], None, None, None, 60):
+        host.output("sh", "-c", PUT_IMAGE, "sh", name, str(mib), stdin=data, timeout=300)
+    return path
 
 
 def _as_root(info):

@@ -3,6 +3,7 @@
 import glob
 import os
 import subprocess
+import tempfile
 
 import kernel as kernels
 import paths
@@ -150,18 +151,37 @@ def dom0(kernel, tools):
     return image.pack()
 
 
-def guest(kernel, payload, modules=()):
+def _payload(image, payload):
+    if not os.access(os.path.join(payload, "run"), os.X_OK):
+        raise LabError(f"payload {payload}: no executable file named run in it")
+    image.tree(payload, "payload")
+    programs = [p for p in glob.glob(payload + "/**", recursive=True) if is_elf(p)]
+    if programs:
+        link_libraries(image, programs)
+
+
+def guest(kernel, payload, modules=(), with_agent=False):
     """A guest's initramfs as bytes: its init runs /payload/run, or a shell if there is no payload."""
     image = Archive()
     _skeleton(image)
     _modules(image, kernel, [*GUEST_MODULES, *modules])
     image.file("etc/passwd", ACCOUNTS["etc/passwd"])
     image.copy(os.path.join(paths.HERE, "guest-init"), "init")
+    if with_agent:
+        image.copy(agent(), "usr/sbin/lab-agent")
     if payload:
-        if not os.access(os.path.join(payload, "run"), os.X_OK):
-            raise LabError(f"payload {payload}: no executable file named run in it")
-        image.tree(payload, "payload")
-        programs = [p for p in glob.glob(payload + "/**", recursive=True) if is_elf(p)]
-        if programs:
-            link_libraries(image, programs)
+        _payload(image, payload)
     return image.pack()
+
+
+def payload_disk(payload):
+    """A squashfs as bytes: the payload and its libraries, where they would be in an initramfs."""
+    image = Archive()
+    _payload(image, payload)
+    with tempfile.TemporaryDirectory(prefix="lab-") as folder:
+        tree, disk = os.path.join(folder, "tree"), os.path.join(folder, "disk")
+        os.mkdir(tree)
+        subprocess.run(["cpio", "-idm", "--quiet"], cwd=tree, input=image.pack(), check=True)
+        subprocess.run(["mksquashfs", tree, disk, "-all-root", "-mkfs-time", "0", "-all-time", "0", "-comp", "lz4",
+                        "-quiet", "-no-progress"], check=True, stdout=subprocess.DEVNULL)
+        return paths.read_bytes(disk)

@@ -18,6 +18,7 @@ class Host:
         self.folder = entry["folder"]
         self.port = entry["port"]
         self.address = entry["address"]
+        self.inputs = entry["inputs"]
         self.serial = os.path.join(self.folder, "serial.log")
 
     def alive(self):

@@ -45,8 +45,8 @@ def _dom0_image(options, kernel):
         paths.write_atomic(path, data)
         paths.write_atomic(note, hashing.short(data))
     touch(path)
-    _prune(os.path.join(os.path.dirname(path), "dom0-*.cpio"))
-    _prune(os.path.join(os.path.dirname(path), "dom0-*.sha256"))
+    prune(os.path.join(os.path.dirname(path), "dom0-*.cpio"))
+    prune(os.path.join(os.path.dirname(path), "dom0-*.sha256"))
     return path
 
 
@@ -60,7 +60,8 @@ def touch(path):
     os.utime(path)
 
 
-def _prune(pattern):
+def prune(pattern):
+    """Removes all but the KEEP files used last."""
     for old in sorted(glob.glob(pattern), key=os.path.getmtime)[:-KEEP]:
         with contextlib.suppress(OSError):
             os.unlink(old)
@@ -162,5 +163,5 @@ def ensure(options):
             print(f"lab: snapshot made in {time.monotonic() - start:.1f} s "
                   f"({os.path.getsize(parts.path) >> 20} MiB)", file=sys.stderr)
     touch(parts.path)
-    _prune(os.path.join(os.path.dirname(parts.path), "*.snap"))
+    prune(os.path.join(os.path.dirname(parts.path), "*.snap"))
     return parts
