@@ -96,8 +96,13 @@ static void hook_starts_serve_and_receive(void **state)
     snprintf(with, sizeof(with), "%s POSTCOPY_TRANSPORT='ssh b' POSTCOPY_MAX_BANDWIDTH=25", both);
     assert_int_equal(hook(m, with, "serve", TOKEN_TEXT), 0);
     assert_true(file_has(m, "args", " --max-push 25 "));
+    script(in_dir(m, "bin/id"), "exit 1\n");
     assert_int_equal(hook(m, both, "receive", ""), 0);
     assert_true(file_has(m, "args", "receive --detach --domain 7"));
+    assert_false(file_has(m, "args", "--feeder-uid"));
+    script(in_dir(m, "bin/id"), "[ \"$*\" = '-u xenpaging-pc' ] && echo 123\n");
+    assert_int_equal(hook(m, both, "receive", ""), 0);
+    assert_true(file_has(m, "args", " --feeder-uid 123 --pool-pages 64\n"));
     assert_true(file_has(m, "args", ID ".join --token-file"));
     /* Another script as transport is left alone. */
     snprintf(with, sizeof(with), "%s POSTCOPY_TRANSPORT='/root/viasocat b'", both);
