@@ -60,7 +60,7 @@ lint: setup ## clang-format, cppcheck, shellcheck, and the suite's declared seco
 sanitize: setup ## unit tests under ASan and UBSan
 	@$(MAKE) --no-print-directory -C tests/unit OUT=../../$(B)/unit-san SAN=1 run
 
-install: all ## install xenpaging-pc, its hook script and man page (DESTDIR=, PREFIX=/usr)
+install: all ## install xenpaging-pc, its hook script, man page and bash completion (DESTDIR=, PREFIX=/usr)
 	@$(MAKE) --no-print-directory -C pager OUT=../$(B)/pager PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) install
 
 clean: ## remove what was built, but not Xen and images
