@@ -54,7 +54,8 @@ static const char help[] =
     "  --widen N          fetch with a page that dom0 maps the others of its aligned N (a power of two up to "
     "256, "
     "default 1)\n"
-    "  --feeder-uid N     user that the process which talks to the network becomes (default 65534)\n"
+    "  --feeder-uid N[:G] user that the process which talks to the network becomes (default 65534), and "
+    "group (N)\n"
     "  --leave-paused     with --watch-pid: do not unpause the domain if that process ends after commit and "
     "has "
     "not\n"
@@ -81,25 +82,41 @@ static int window(const char *text, uint32_t *value)
     return number(text, 1, BACKEND_RANGE_MAX, value) || *value & (*value - 1) ? -1 : 0;
 }
 
-static int ranges(const char *text, struct receive_options *receive)
+/* FIRST[:SECOND], each for parse; second stays as it is if there is none. */
+static int pair(const char *text, int (*parse)(const char *text, uint32_t *value), uint32_t *first,
+                uint32_t *second)
 {
-    char foreign[8];
+    char word[11]; /* 0x7fffffff */
     size_t length = strcspn(text, ":");
 
-    if (length >= sizeof(foreign))
+    if (length >= sizeof(word))
         return -1;
-    memcpy(foreign, text, length);
-    foreign[length] = '\0';
-    if (text[length] && window(text + length + 1, &receive->range_guest))
+    memcpy(word, text, length);
+    word[length] = '\0';
+    if (text[length] && parse(text + length + 1, second))
         return -1;
-    return window(foreign, &receive->range_foreign);
+    return parse(word, first);
+}
+
+static int not_root(const char *text, uint32_t *value)
+{
+    return number(text, 1, 0x7fffffff, value);
+}
+
+static int account(const char *text, struct receive_options *receive)
+{
+    uint32_t user = 0, group = 0;
+
+    if (pair(text, not_root, &user, &group))
+        return -1;
+    receive->feeder_uid = user;
+    receive->feeder_gid = group ? group : user;
+    return 0;
 }
 
 static int take(struct receive_options *receive, const struct session_options *session, int option,
                 const char *argument)
 {
-    uint32_t value = 0;
-
     switch (option) {
     case OPT_CONNECT:
         receive->connect = argument;
@@ -132,7 +149,7 @@ static int take(struct receive_options *receive, const struct session_options *s
                 argument);
         return 0;
     case OPT_RANGE:
-        if (ranges(argument, receive))
+        if (pair(argument, window, &receive->range_foreign, &receive->range_guest))
             return session_options_usage(session, "--range takes powers of two up to %u, not '%s'",
                                          BACKEND_RANGE_MAX, argument);
         return 0;
@@ -142,10 +159,11 @@ static int take(struct receive_options *receive, const struct session_options *s
                                          BACKEND_RANGE_MAX, argument);
         return 0;
     case OPT_FEEDER_UID:
-        if (number(argument, 1, 0x7fffffff, &value))
+        if (account(argument, receive))
             return session_options_usage(
-                session, "--feeder-uid takes the number of a user that is not root, not '%s'", argument);
-        receive->feeder_uid = value;
+                session,
+                "--feeder-uid takes the numbers of a user, and a group, that are not root's, not '%s'",
+                argument);
         return 0;
     case OPT_LEAVE_PAUSED:
         receive->leave_paused = true;
@@ -181,7 +199,8 @@ int cmd_receive(int argc, char **argv)
                                       .range_foreign = BACKEND_RANGE_MAX,
                                       .range_guest = 1,
                                       .widen = 1,
-                                      .feeder_uid = FEEDER_UID_DEFAULT};
+                                      .feeder_uid = FEEDER_UID_DEFAULT,
+                                      .feeder_gid = FEEDER_UID_DEFAULT};
     struct session_options session;
     int option, rc;
 

@@ -189,7 +189,7 @@ static void feeder_main(const struct feeder_config *config, int life)
         keep[n++] = f->channel.out;
     if (f->channel.join >= 0)
         keep[n++] = f->channel.join;
-    if (feeder_sandbox_enter(keep, n, config->uid, config->empty_dir, &what))
+    if (feeder_sandbox_enter(keep, n, config->uid, config->gid, config->empty_dir, &what))
         feeder_fail(f, FEEDER_SANDBOX, FAILED_HERE, "%s: %s", what, strerror(errno));
     loop(f, life);
 }

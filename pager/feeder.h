@@ -15,7 +15,8 @@ struct feeder_config {
     const char *connect; /* HOST:PORT of serve, or unix:PATH of join */
     int dial_timeout_ms;
     uint8_t token[TOKEN_SIZE];
-    uid_t uid;             /* to become, if we are root; also the gid */
+    uid_t uid; /* to become, if we are root */
+    gid_t gid;
     const char *empty_dir; /* to chroot to, if we are root */
     struct pool *pool;
 };

@@ -93,7 +93,8 @@ static int filter(void)
     return rc ? -1 : 0;
 }
 
-int feeder_sandbox_enter(const int *keep, size_t n, uid_t uid, const char *empty_dir, const char **what)
+int feeder_sandbox_enter(const int *keep, size_t n, uid_t uid, gid_t gid, const char *empty_dir,
+                         const char **what)
 {
     *what = "closing inherited descriptors";
     if (close_others(keep, n))
@@ -103,7 +104,7 @@ int feeder_sandbox_enter(const int *keep, size_t n, uid_t uid, const char *empty
         if (chroot(empty_dir) || chdir("/"))
             return -1;
         *what = "becoming an unprivileged user";
-        if (setgroups(0, NULL) || setresgid(uid, uid, uid) || setresuid(uid, uid, uid))
+        if (setgroups(0, NULL) || setresgid(gid, gid, gid) || setresuid(uid, uid, uid))
             return -1;
         errno = EPERM;
         if (setuid(0) == 0)

@@ -10,10 +10,11 @@
 
 /*
  * Close every descriptor but the n in keep (8 at most), with /dev/null for those below FEEDER_POLLS. As root,
- * change root to empty_dir and become uid (gid alike, no groups, so no capabilities). Then no_new_privs, no
+ * change root to empty_dir and become uid and gid (no other groups, no capabilities). Then no_new_privs, no
  * dumps, no new files or processes, and the allow-list of system calls: anything else kills. Returns 0, or -1
  * with errno and the failed step in what.
  */
-int feeder_sandbox_enter(const int *keep, size_t n, uid_t uid, const char *empty_dir, const char **what);
+int feeder_sandbox_enter(const int *keep, size_t n, uid_t uid, gid_t gid, const char *empty_dir,
+                         const char **what);
 
 #endif

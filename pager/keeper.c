@@ -51,6 +51,7 @@ static int start_feeder(struct keeper *k)
         .connect = k->options->connect,
         .dial_timeout_ms = DIAL_TIMEOUT_MS,
         .uid = k->options->feeder_uid,
+        .gid = k->options->feeder_gid,
         .empty_dir = k->options->empty_dir,
         .pool = &k->pool,
     };

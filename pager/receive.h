@@ -48,6 +48,7 @@ struct receive_options {
     uint32_t
         widen; /* gfns of the aligned window that a foreign request is widened to here; 0, 1: it is not */
     uid_t feeder_uid;
+    gid_t feeder_gid;
     uint8_t token[32];
     /* How to open the domain: backend_xen_open, or the tests' fake. */
     struct backend *(*open)(const char *domain, char *why, size_t why_size);

@@ -75,6 +75,7 @@ void fixture_init(struct fixture *f)
                                           .range_foreign = 256,
                                           .range_guest = 1,
                                           .feeder_uid = 65534,
+                                          .feeder_gid = 65533,
                                           .open = open_remote};
     memset(f->serve.token, TOKEN_BYTE, sizeof(f->serve.token));
     memset(f->receive.token, TOKEN_BYTE, sizeof(f->receive.token));

@@ -100,9 +100,10 @@ static void hook_starts_serve_and_receive(void **state)
     assert_int_equal(hook(m, both, "receive", ""), 0);
     assert_true(file_has(m, "args", "receive --detach --domain 7"));
     assert_false(file_has(m, "args", "--feeder-uid"));
-    script(in_dir(m, "bin/id"), "[ \"$*\" = '-u xenpaging-pc' ] && echo 123\n");
+    script(in_dir(m, "bin/id"),
+           "case $* in\n'-u xenpaging-pc') echo 123 ;;\n'-g xenpaging-pc') echo 456 ;;\nesac\n");
     assert_int_equal(hook(m, both, "receive", ""), 0);
-    assert_true(file_has(m, "args", " --feeder-uid 123 --pool-pages 64\n"));
+    assert_true(file_has(m, "args", " --feeder-uid 123:456 --pool-pages 64\n"));
     assert_true(file_has(m, "args", ID ".join --token-file"));
     /* Another script as transport is left alone. */
     snprintf(with, sizeof(with), "%s POSTCOPY_TRANSPORT='/root/viasocat b'", both);

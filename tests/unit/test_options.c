@@ -118,6 +118,7 @@ static void rot_07_every_long_option_of_receive_sets_its_own_field(void **state)
     assert_false(plain.push_on_fault);
     assert_int_equal(plain.slots, 256);
     assert_int_equal(plain.feeder_uid, 65534);
+    assert_int_equal(plain.feeder_gid, 65534);
     for (int i = 0; i < 32; i++)
         assert_int_equal(plain.token[i], i);
 
@@ -130,7 +131,12 @@ static void rot_07_every_long_option_of_receive_sets_its_own_field(void **state)
 
     assert_int_equal(RECEIVE("--feeder-uid", "1000"), EXIT_DONE);
     assert_int_equal(received.feeder_uid, 1000);
+    assert_int_equal(received.feeder_gid, 1000);
+    assert_int_equal(RECEIVE("--feeder-uid", "100:105"), EXIT_DONE);
+    assert_int_equal(received.feeder_uid, 100);
+    assert_int_equal(received.feeder_gid, 105);
     received.feeder_uid = plain.feeder_uid;
+    received.feeder_gid = plain.feeder_gid;
     assert_int_equal(RECEIVE("--leave-paused"), EXIT_DONE);
     assert_true(received.leave_paused && !plain.leave_paused);
     received.leave_paused = false;
@@ -237,6 +243,8 @@ static void what_comes_with_xl(void **state)
 static void numbers_have_limits(void **state)
 {
     static const char *const bad[] = {"0", "15", "65537", "-1", "", "64k", "99999999999999999999"};
+    static const char *const bad_uids[] = {"0",    "100:0", "0:100",         ":", "100:", ":100",
+                                           "root", "1:2:3", "100:2147483648"};
 
     (void)state;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -250,8 +258,10 @@ static void numbers_have_limits(void **state)
     assert_int_equal(SERVE("--max-push", "4294967295"), EXIT_DONE);
     assert_int_equal(RECEIVE("--pool-pages", "16"), EXIT_DONE);
     assert_int_equal(RECEIVE("--pool-pages", "65536"), EXIT_DONE);
-    assert_int_equal(RECEIVE("--feeder-uid", "0"), EXIT_USAGE);
-    assert_int_equal(runs, 0);
+    for (size_t i = 0; i < sizeof(bad_uids) / sizeof(bad_uids[0]); i++) {
+        assert_int_equal(RECEIVE("--feeder-uid", bad_uids[i]), EXIT_USAGE);
+        assert_int_equal(runs, 0);
+    }
 }
 
 static void what_is_unknown_or_too_much_is_a_usage_error(void **state)
