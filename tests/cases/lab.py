@@ -23,8 +23,10 @@ def check(condition, message):
 
 
 class Lab:
-    def __init__(self, hosts=2, xen=os.environ.get("LAB_XEN", "release"), dom0_weight=512, single=(), **options):
-        """single: what is different for one host (b:xen=stock), as `lab up --host` takes it."""
+    def __init__(self, hosts=2, xen=os.environ.get("LAB_XEN", "release"), dom0_weight=512, single=(), packaged=False,
+                 **options):
+        """single: what is different for one host (b:xen=stock), as `lab up --host` takes it. packaged: the hosts have
+        xenpaging-pc and its hook script, or are to have none: they get nothing of this tree's."""
         self.up_args = ["--hosts", str(hosts), "--xen", xen]
         for word in single:
             self.up_args += ["--host", word]
@@ -32,6 +34,7 @@ class Lab:
             self.up_args += ["--" + key.replace("_", "-"), str(value)]
         self.names = [chr(ord("a") + i) for i in range(hosts)]
         self.xen = xen
+        self.packaged = packaged
         self.dom0_weight = dom0_weight  # of the credit2 scheduler; Xen's default is 256
         # every lab ends with the process that brought it up, whatever happens to it
         os.environ.setdefault("LAB_OWNER_PID", str(os.getpid()))
@@ -44,7 +47,8 @@ class Lab:
         print(f"hosts {', '.join(self.names)} ({self.xen} hypervisor) up after {time.monotonic() - started:.1f} s",
               flush=True)
         for host in self.names:
-            self.put(host, os.path.join(TOP, "build/pager/xenpaging-pc"), "/usr/sbin/xenpaging-pc")
+            if not self.packaged:
+                self.put(host, os.path.join(TOP, "build/pager/xenpaging-pc"), "/usr/sbin/xenpaging-pc")
             # a host has one CPU: without this a guest's busy vcpus leave dom0, which serves them all, a third of it
             self.sh(host, f"xl sched-credit2 -d Domain-0 -w {self.dom0_weight}")
         return self

@@ -102,7 +102,8 @@ class Hosts:
                 lab.put(host, os.path.join(TRANSPORT, name), path)
             # a link that is cut is noticed in seconds, not in a quarter of an hour
             lab.sh(host, f"echo 5 >/proc/sys/net/ipv4/tcp_retries2; mkdir -p {os.path.dirname(HOOK)}")
-            lab.put(host, os.path.join(TOP, "pager/hooks/postcopy"), HOOK + (".real" if held else ""))
+            if not lab.packaged:
+                lab.put(host, os.path.join(TOP, "pager/hooks/postcopy"), HOOK + (".real" if held else ""))
             if held:
                 lab.put(host, os.path.join(TRANSPORT, "postcopy-held"), HOOK)
                 lab.sh(host, f"mkdir -p {HOLD}")

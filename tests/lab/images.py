@@ -26,6 +26,9 @@ EXTRA_LIBRARIES = ["libev.so.4", "libjansson.so.4", "libxxhash.so.0", "libseccom
                    "libpthread.so.0", "libdl.so.2", "librt.so.1", "libnss_files.so.2", "libm.so.6",
                    "libubsan.so.1", "libasan.so.8"]
 TOOL_FOLDERS = ["usr/sbin", "usr/bin", "usr/lib/xen-4.17/bin"]
+# of an install root that is made of Debian packages: what /usr/sbin/xl leads to; such a root's own files
+DEBIAN_WRAPPERS = "usr/lib/xen-common/bin"
+DEBIAN_OWN = ["etc/xen", "etc/passwd", "etc/group"]
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
 ACCOUNTS = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
@@ -101,7 +104,7 @@ def link_libraries(image, programs, *library_folders):
 
 
 def dom0(kernel, tools):
-    """dom0's initramfs as bytes. `tools` is xen-build's install root."""
+    """dom0's initramfs as bytes. `tools` is xen-build's install root, or one of Debian packages."""
     image = Archive()
     _skeleton(image)
     _modules(image, kernel, DOM0_MODULES, DOM0_MODULES_LATER)
@@ -112,7 +115,14 @@ def dom0(kernel, tools):
     image.link("var/run", "/run")
 
     programs = []
-    for folder in TOOL_FOLDERS:
+    packaged = os.path.isdir(os.path.join(tools, DEBIAN_WRAPPERS))
+    for name in DEBIAN_OWN if packaged else []:
+        path = os.path.join(tools, name)
+        if os.path.isdir(path):
+            image.tree(path, name)
+        else:
+            image.copy(path, name)
+    for folder in TOOL_FOLDERS + ([DEBIAN_WRAPPERS] if packaged else []):
         for path in sorted(glob.glob(os.path.join(tools, folder, "*"))):
             image.copy(path, os.path.join(folder, os.path.basename(path)))
             programs += [path] if is_elf(path) else []
