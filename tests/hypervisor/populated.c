@@ -205,15 +205,12 @@ static void special(uint32_t domid, unsigned int space, unsigned long idx, xen_p
         err(1, "special page at gfn %lx", gfn);
 }
 
-static bool again(uint32_t domid, const char *what)
+static void again(uint32_t domid, const char *what)
 {
     uint32_t nr;
-    uint8_t *want;
 
     printf("%s: ", what);
-    want = compare(domid, &nr);
-    free(want);
-    return want;
+    free(compare(domid, &nr));
 }
 
 static void all_kinds(void)
