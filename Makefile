@@ -6,7 +6,7 @@ DESTDIR ?=
 B := build
 BIN := $(B)/pager/xenpaging-pc
 
-.PHONY: all help setup xen xen-4.20 xen-dev xen-export images demo test test-long bench-paging bench-suspend lint sanitize install clean
+.PHONY: all help setup xen xen-4.20 xen-dev xen-export images deb demo test test-long bench-paging bench-suspend lint sanitize install clean
 
 all: ## build xenpaging-pc into build/pager/
 	@$(MAKE) --no-print-directory -C pager OUT=../$(B)/pager
@@ -29,6 +29,9 @@ xen-dev: setup ## leave the patched Xen tree, series as commits, in build/xen/de
 
 xen-export: ## write the commits of build/xen/dev back into the patch folders
 	@tests/xen/xen-build export
+
+deb: setup ## Debian packages of patched Xen and of xenpaging-pc, into build/deb (needs root for build dependencies)
+	@tests/xen/deb-build
 
 images: xen all witness ## what the lab's hosts and guests run
 
