@@ -44,7 +44,8 @@ demo: images ## move a live guest between two Xen hosts post-copy and print what
 test: images lint sanitize ## every test that CI runs; ends with `N passed, N failed`
 	@tests/run test
 
-test-long: images ## soaks and everything beyond 30 minutes; latest result in tests/results/
+test-long: images deb ## soaks and everything beyond 30 minutes; latest result in tests/results/
+	@tests/setup/install packages-long.txt
 	@tests/run test-long
 
 bench-paging: images ## batches, ranges, superpages, a pager killed: in exact mode; figures in build/results/
