@@ -269,8 +269,7 @@ static uint32_t take_lowest(uint64_t *bits)
 void receive_mark_taken(struct receiver *r, uint64_t first, uint64_t absent)
 {
     r->populated.words[first / 64] |= absent; /* they will be */
-    while (absent)
-        pagein_mark(&r->pages, first + take_lowest(&absent));
+    pagein_mark_bits(&r->pages, first, absent);
 }
 
 /* Of gfns first on, nr of them, those that were to be absent and are. */

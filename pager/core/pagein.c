@@ -59,6 +59,22 @@ void pagein_mark(struct pagein *p, uint64_t gfn)
     p->counts.set++;
 }
 
+void pagein_mark_bits(struct pagein *p, uint64_t first, uint64_t bits)
+{
+    for (; bits; bits &= bits - 1) {
+        uint64_t gfn = first + (uint64_t)__builtin_ctzll(bits);
+
+        if (p->state[gfn] != PAGE_KEPT) {
+            pagein_mark(p, gfn);
+            continue;
+        }
+        /* The same for what nothing was known of: all of a guest's memory, with the guest suspended. */
+        p->state[gfn] = PAGE_ABSENT;
+        p->absent++;
+        p->counts.set++;
+    }
+}
+
 static bool outstanding(enum page_state state)
 {
     return state == PAGE_ABSENT || state == PAGE_REQUESTED || state == PAGE_ARRIVED;

@@ -88,6 +88,8 @@ void pagein_free(struct pagein *p);
 
 /* gfn is absent now. The caller has evicted it. */
 void pagein_mark(struct pagein *p, uint64_t gfn);
+/* Those of 64 gfns from first on whose bits are set. */
+void pagein_mark_bits(struct pagein *p, uint64_t first, uint64_t bits);
 
 static inline enum page_state pagein_state(const struct pagein *p, uint64_t gfn)
 {

@@ -616,6 +616,57 @@ static void a_foreign_request_can_be_made_to_wait(void **state)
     pagein_free(&p);
 }
 
+static void bitmaps_by_runs(void **state)
+{
+    struct gfn_bitmap map, other;
+
+    (void)state;
+    assert_int_equal(gfn_bitmap_init(&map, 300), 0);
+    assert_int_equal(gfn_bitmap_init(&other, 130), 0);
+    assert_int_equal(gfn_bitmap_next_not_in(&map, &other), 300);
+    gfn_bitmap_set_run(&map, 60, 0);
+    assert_int_equal(gfn_bitmap_next(&map, 0), 300);
+    gfn_bitmap_set_run(&map, 60, 140);
+    assert_int_equal(gfn_bitmap_next(&map, 0), 60);
+    assert_int_equal(gfn_bitmap_next_clear(&map, 60), 200);
+    gfn_bitmap_set_run(&other, 60, 70);
+    assert_int_equal(gfn_bitmap_next_not_in(&map, &other), 130);
+    gfn_bitmap_set_run(&map, 0, 300);
+    assert_int_equal(gfn_bitmap_next_clear(&map, 0), 300);
+    assert_int_equal(gfn_bitmap_next_not_in(&map, &other), 0);
+    gfn_bitmap_free(&map);
+    gfn_bitmap_free(&other);
+}
+
+/* As one by one, whatever was known of the gfns before. */
+static void many_are_marked_as_each_would_be(void **state)
+{
+    const uint64_t bits = UINT64_C(0x8000000000000001) | UINT64_C(0xf0f0) << 20;
+    struct pagein one, many;
+
+    (void)state;
+    assert_int_equal(pagein_init(&one, 192), 0);
+    assert_int_equal(pagein_init(&many, 192), 0);
+    /* Came, and is marked again. */
+    for (struct pagein *p = &one;; p = &many) {
+        pagein_mark(p, 64 + 24);
+        assert_int_equal(pagein_arrived(p, 64 + 24), PAGEIN_INSTALL);
+        assert_true(pagein_installed(p, 64 + 24, 0));
+        if (p == &many)
+            break;
+    }
+    for (uint64_t i = 0; i < 64; i++)
+        if (bits >> i & 1)
+            pagein_mark(&one, 64 + i);
+    pagein_mark_bits(&many, 64, bits);
+    assert_memory_equal(one.state, many.state, 192);
+    assert_int_equal(many.absent, one.absent);
+    assert_int_equal(many.counts.set, one.counts.set);
+    assert_int_equal(many.absent, 10);
+    pagein_free(&one);
+    pagein_free(&many);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -631,6 +682,8 @@ int main(void)
         cmocka_unit_test(a_vcpu_inside_a_range_in_flight_is_urgent_once),
         cmocka_unit_test(a_region_is_whole_or_not),
         cmocka_unit_test(rot_05_06_gfn_zero_and_the_highest_gfn),
+        cmocka_unit_test(bitmaps_by_runs),
+        cmocka_unit_test(many_are_marked_as_each_would_be),
         cmocka_unit_test(thousands_of_schedules),
     };
 
