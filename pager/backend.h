@@ -82,7 +82,7 @@ struct backend_ops {
     /* Largest gfn the domain ever had. */
     int (*max_gfn)(struct backend *be, uint64_t *max);
     /* Sets the bits of those of gfns first .. first+n-1 that have a page; n at most scan_most. bits: all n
-     * are overwritten. */
+     * are overwritten. -EAGAIN: scan_most is less from now on. */
     int (*populated)(struct backend *be, uint64_t first, uint32_t n, uint64_t *bits);
     /* gfns that toolstack and device models share with the guest: never to be marked. Returns how many. */
     int (*special)(struct backend *be, uint64_t gfns[BACKEND_SPECIAL_MAX]);

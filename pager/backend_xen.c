@@ -110,24 +110,23 @@ static int populated_by_type(struct backend *be, uint64_t first, uint32_t n, uin
 
 static int be_populated(struct backend *be, uint64_t first, uint32_t n, uint64_t *bits)
 {
-    int rc = -EBUSY;
+    int rc;
 
     if (n > be->scan_most)
         return -EINVAL;
-    if (be->scan_most > BACKEND_SCAN_MAX) {
-        be->calls.scan++;
-        rc = paging_ops_populated(&xen_of(be)->ops, first, n, bits);
-    }
+    if (be->scan_most <= BACKEND_SCAN_MAX)
+        return populated_by_type(be, first, n, bits);
+    be->calls.scan++;
+    rc = paging_ops_populated(&xen_of(be)->ops, first, n, bits);
     if (rc != -EBUSY)
         return rc;
-    /* It has nothing to say where pages are absent. */
-    for (uint32_t i = 0; i < n; i += BACKEND_SCAN_MAX) {
-        rc = populated_by_type(be, first + i, n - i < BACKEND_SCAN_MAX ? n - i : BACKEND_SCAN_MAX,
-                               bits + i / 64);
-        if (rc)
-            return rc;
-    }
-    return 0;
+    /* It has nothing to say where pages are absent: seconds for as many, which is for the caller to divide.
+     */
+    be->scan_most = BACKEND_SCAN_MAX;
+    if (n <= be->scan_most)
+        return populated_by_type(be, first, n, bits);
+    memset(bits, 0, (n + 63) / 64 * sizeof(*bits));
+    return -EAGAIN;
 }
 
 static int be_types(struct backend *be, uint64_t first, unsigned int n, uint8_t *types)

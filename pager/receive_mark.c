@@ -167,6 +167,8 @@ static void scan_step(struct receiver *r)
         uint32_t n = left < r->be->scan_most ? (uint32_t)left : r->be->scan_most;
         int rc = r->be->ops->populated(r->be, r->work_gfn, n, words);
 
+        if (rc == -EAGAIN)
+            continue;
         if (rc) {
             receive_give_up(r, EXIT_FAILED, "page types of domain %u from gfn 0x%llx: %s", r->be->domid,
                             (unsigned long long)r->work_gfn, strerror(-rc));

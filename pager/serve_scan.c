@@ -39,6 +39,8 @@ static int step(struct server *s)
         words += s->scan_gfn / 64;
         n = left < s->be->scan_most ? (uint32_t)left : s->be->scan_most;
         rc = s->be->ops->populated(s->be, s->scan_gfn, n, words);
+        if (rc == -EAGAIN)
+            return 0;
     }
     for (uint32_t i = 0; rc == 0 && i < (n + 63) / 64; i++)
         s->populated_count += (uint64_t)__builtin_popcountll(words[i]);

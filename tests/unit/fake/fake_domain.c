@@ -380,9 +380,15 @@ static int be_populated(struct backend *be, uint64_t first, uint32_t n, uint64_t
         return -EINVAL;
     }
     memset(bits, 0, (n + 63) / 64 * sizeof(*bits));
-    for (uint32_t i = 0; i < n; i++)
+    for (uint32_t i = 0; i < n; i++) {
         if (d->type[first + i] == FAKE_RAM)
             bits[i / 64] |= UINT64_C(1) << i % 64;
+        /* As Xen's operation on many: nothing is said where pages are absent. */
+        if (d->type[first + i] == FAKE_PAGED && n > BACKEND_SCAN_MAX) {
+            be->scan_most = BACKEND_SCAN_MAX;
+            return -EAGAIN;
+        }
+    }
     return 0;
 }
 
