@@ -164,10 +164,8 @@ static void hook_sees_a_migration_through(void **state)
     nothing_wrong(m);
 }
 
-static void hook_sees_an_early_start_through(void **state)
+static void marked_early_and_suspended(struct move *m)
 {
-    struct move *m = *state;
-
     fake_pager(m, "exit 0", "exit 0");
     m->f.receive.early = true;
     write_early(m->set_fd[1], outstanding);
@@ -177,6 +175,13 @@ static void hook_sees_an_early_start_through(void **state)
     assert_int_equal(hook(m, "POSTCOPY_ROLE=receive POSTCOPY_STATE=listen POSTCOPY_EARLY=1", "wait", ""), 0);
     assert_int_equal(ftruncate(m->set_fd[1], 0), 0);
     suspend(m);
+}
+
+static void hook_sees_an_early_start_through(void **state)
+{
+    struct move *m = *state;
+
+    marked_early_and_suspended(m);
     assert_int_equal(hook(m, "POSTCOPY_ROLE=receive POSTCOPY_STATE=active", "activate", ""), 0);
     assert_int_equal(hook(m, "POSTCOPY_ROLE=serve", "commit", ""), 0);
     assert_int_equal(hook(m, "POSTCOPY_ROLE=receive", "commit", ""), 0);
@@ -192,15 +197,7 @@ static void hook_waits_to_be_told(void **state)
     struct move *m = *state;
     json_t *report;
 
-    fake_pager(m, "exit 0", "exit 0");
-    m->f.receive.early = true;
-    write_early(m->set_fd[1], outstanding);
-    start_serve(m);
-    fixture_start_receive(&m->f);
-    json_decref(fixture_status(&m->f, "receive"));
-    assert_int_equal(hook(m, "POSTCOPY_ROLE=receive POSTCOPY_STATE=listen POSTCOPY_EARLY=1", "wait", ""), 0);
-    assert_int_equal(ftruncate(m->set_fd[1], 0), 0);
-    suspend(m);
+    marked_early_and_suspended(m);
     assert_int_equal(hook(m, "", "activate-when-told", NULL), 0);
     report = fixture_status(&m->f, "receive");
     assert_string_equal(json_string_value(json_object_get(report, "state")), "listen");
