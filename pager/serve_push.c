@@ -36,7 +36,7 @@ void serve_drop_batch(struct server *s)
 /* Pages that someone waits for are never held back. */
 static bool may_push(const struct server *s)
 {
-    return s->rate.due <= monotonic_ns();
+    return !s->rate.bytes || s->rate.due <= monotonic_ns();
 }
 
 static unsigned int next_gfns(struct server *s, uint64_t *gfns)
@@ -49,7 +49,7 @@ static unsigned int next_gfns(struct server *s, uint64_t *gfns)
             most = (unsigned int)s->order.urgent_left;
         n = most ? push_order_next(&s->order, gfns, most) : 0;
         asked_for = s->order.sent_urgent - asked_for;
-        if (n > asked_for)
+        if (s->rate.bytes && n > asked_for)
             push_rate_sent(&s->rate, monotonic_ns(), (n - asked_for) * WIRE_PAGE_SIZE);
         return n;
     }
