@@ -1,5 +1,6 @@
 #include "fixture.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -27,6 +28,9 @@ static int bound_pipe = -1;
 
 static struct fake_crash *crash;
 
+/* The fixture of the test that runs. */
+static const struct fixture *running;
+
 static struct backend *open_remote(const char *domain, char *why, size_t why_size)
 {
     fake_crash_pager(crash);
@@ -45,6 +49,7 @@ void fixture_init(struct fixture *f)
     static char empty[4096];
 
     memset(f, 0, sizeof(*f));
+    running = f;
     snprintf(f->dir, sizeof(f->dir), "/tmp/xenpaging-pc-test.XXXXXX");
     assert_non_null(mkdtemp(f->dir));
     assert_int_equal(run_dir_prepare(f->dir, empty, sizeof(empty)), 0);
@@ -94,6 +99,7 @@ void fixture_free(struct fixture *f)
 {
     char command[128];
 
+    running = NULL;
     end(&f->serve_pid);
     end(&f->receive_pid);
     end(&f->domain_pid);
@@ -181,18 +187,38 @@ pid_t fixture_process(const json_t *report, const char *name)
     return (pid_t)figure(report, "processes", name);
 }
 
+/* What there is to see of processes that hang: their states, their words, their figures. */
+static void testify(void)
+{
+    char command[512];
+
+    if (!running)
+        return;
+    snprintf(command, sizeof(command),
+             "ps -eo pid,ppid,stat,wchan:24,time,args | grep -F '%s' >&2;"
+             " for log in %s/*.log; do echo \"-- $log\" >&2; tail -n 30 $log >&2; done;"
+             " for sock in %s/*.sock; do echo \"-- $sock\" >&2;"
+             " timeout 2 socat -u UNIX-CONNECT:$sock - >&2; done; true",
+             program_invocation_short_name, running->dir, running->dir);
+    if (system(command))
+        fprintf(stderr, "not all of it could be had\n");
+}
+
 int fixture_wait(pid_t pid)
 {
     struct timespec patience = {PATIENCE_S, 0};
     sigset_t set, old;
-    int status;
+    int status, rc;
 
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
     sigprocmask(SIG_BLOCK, &set, &old);
     while (waitpid(pid, &status, WNOHANG) == 0) {
-        if (sigtimedwait(&set, NULL, &patience) < 0) {
+        while ((rc = sigtimedwait(&set, NULL, &patience)) < 0 && errno == EINTR)
+            ;
+        if (rc < 0) {
             fprintf(stderr, "process %d hangs: %d seconds\n", pid, PATIENCE_S);
+            testify();
             sigprocmask(SIG_SETMASK, &old, NULL);
             fail();
         }

@@ -274,6 +274,9 @@ static void *vcpu_main(void *data)
         pthread_mutex_unlock(&d->lock);
         pthread_mutex_lock(&d->lock);
     }
+    for (uint64_t gfn = 0; vcpu == 0 && d->config.reads_all && gfn < d->config.nr_gfns; gfn++)
+        if (fault(d, vcpu, gfn))
+            look(d, gfn);
     if (!d->dying)
         d->results->blocked_vcpus--;
     pthread_mutex_unlock(&d->lock);
