@@ -197,9 +197,12 @@ int receive_journal_write_set(int fd, const struct pagein *pages, const struct g
     if (rc)
         return rc;
     set.words = map;
-    for (uint64_t gfn = 0; (gfn = gfn_bitmap_next(among, gfn)) < set.nr; gfn++)
-        if (pagein_state(pages, gfn) != PAGE_KEPT)
-            gfn_bitmap_set(&set, gfn);
+    for (uint64_t gfn = 0; (gfn = gfn_bitmap_next(among, gfn)) < set.nr;) {
+        uint64_t end = pagein_marked_end(pages, gfn, gfn_bitmap_next_clear(among, gfn));
+
+        gfn_bitmap_set_run(&set, gfn, end - gfn);
+        gfn = end > gfn ? end : gfn + 1;
+    }
     munmap(map, bytes);
     return 0;
 }

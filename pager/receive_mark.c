@@ -346,24 +346,20 @@ static void mark_step(struct receiver *r)
     take_refused(r, first, nr);
 }
 
-/* Of what was marked, all that has not been dropped since; dom0 may have asked for some of it by now. */
-static bool in_set(const struct receiver *r, uint64_t gfn)
-{
-    enum page_state state = pagein_state(&r->pages, gfn);
-
-    return state == PAGE_ABSENT || state == PAGE_REQUESTED;
-}
-
-/* The runs of absent gfns, as many as the ring of orders takes. */
+/*
+ * The runs of what was marked and has not been dropped since, as many as the ring of orders takes; dom0 may
+ * have asked for some of it by now.
+ */
 static void send_step(struct receiver *r)
 {
     struct pool_descriptor order = {.type = ORDER_RUN};
     bool sent = false;
 
     while (pool_ring_space(&r->pool->orders) > 1) {
-        uint64_t first = r->work_gfn, end;
+        uint64_t first = r->work_gfn, end = first;
 
-        while ((first = gfn_bitmap_next(&r->populated, first)) < r->pages.nr && !in_set(r, first))
+        while ((first = gfn_bitmap_next(&r->populated, first)) < r->pages.nr &&
+               (end = pagein_wanted_end(&r->pages, first)) == first)
             first++;
         if (first >= r->pages.nr) {
             order.type = ORDER_SET_END;
@@ -375,8 +371,6 @@ static void send_step(struct receiver *r)
             ev_idle_stop(r->run.loop, &r->idle);
             return;
         }
-        for (end = first; end < r->pages.nr && in_set(r, end);)
-            end++;
         run_hash_add(&r->set_hash, first, end - first, r->pages.nr);
         order.value[0] = first;
         order.value[1] = end - first;

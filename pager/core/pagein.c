@@ -59,8 +59,33 @@ void pagein_mark(struct pagein *p, uint64_t gfn)
     p->counts.set++;
 }
 
+#define EACH_BYTE(value) (UINT64_C(0x0101010101010101) * (value))
+
+static uint64_t eight(const struct pagein *p, uint64_t first)
+{
+    uint64_t word;
+
+    memcpy(&word, p->state + first, sizeof(word));
+    return word;
+}
+
+static bool all_unknown(const struct pagein *p, uint64_t first)
+{
+    uint64_t any = 0;
+
+    for (uint64_t gfn = first; gfn < first + 64; gfn += 8)
+        any |= eight(p, gfn);
+    return any == 0;
+}
+
 void pagein_mark_bits(struct pagein *p, uint64_t first, uint64_t bits)
 {
+    if (bits == ~UINT64_C(0) && all_unknown(p, first)) {
+        memset(p->state + first, PAGE_ABSENT, 64);
+        p->absent += 64;
+        p->counts.set += 64;
+        return;
+    }
     for (; bits; bits &= bits - 1) {
         uint64_t gfn = first + (uint64_t)__builtin_ctzll(bits);
 
@@ -73,6 +98,36 @@ void pagein_mark_bits(struct pagein *p, uint64_t first, uint64_t bits)
         p->absent++;
         p->counts.set++;
     }
+}
+
+uint64_t pagein_wanted_end(const struct pagein *p, uint64_t first)
+{
+    uint64_t gfn = first;
+
+    while (gfn < p->nr) {
+        enum page_state state = pagein_state(p, gfn);
+
+        if (state != PAGE_ABSENT && state != PAGE_REQUESTED)
+            break;
+        gfn++;
+        while (gfn + 8 <= p->nr && eight(p, gfn) == EACH_BYTE(PAGE_ABSENT))
+            gfn += 8;
+    }
+    return gfn;
+}
+
+uint64_t pagein_marked_end(const struct pagein *p, uint64_t first, uint64_t end)
+{
+    uint64_t gfn = first;
+
+    if (end > p->nr)
+        end = p->nr;
+    while (gfn < end && pagein_state(p, gfn) != PAGE_KEPT) {
+        gfn++;
+        while (gfn + 8 <= end && eight(p, gfn) == EACH_BYTE(PAGE_ABSENT))
+            gfn += 8;
+    }
+    return gfn;
 }
 
 static bool outstanding(enum page_state state)

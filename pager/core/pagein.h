@@ -91,6 +91,13 @@ void pagein_mark(struct pagein *p, uint64_t gfn);
 /* Those of 64 gfns from first on whose bits are set. */
 void pagein_mark_bits(struct pagein *p, uint64_t first, uint64_t bits);
 
+/* The end of the run of absent or requested gfns that begins with first; first if it is neither. */
+uint64_t pagein_wanted_end(const struct pagein *p, uint64_t first);
+
+/* The end, at most `end`, of the run of gfns that begins with first and were marked, whatever has become of
+ * them. */
+uint64_t pagein_marked_end(const struct pagein *p, uint64_t first, uint64_t end);
+
 static inline enum page_state pagein_state(const struct pagein *p, uint64_t gfn)
 {
     return gfn < p->nr ? (enum page_state)(p->state[gfn] & PAGEIN_STATE) : PAGE_KEPT;

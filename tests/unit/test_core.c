@@ -663,8 +663,48 @@ static void many_are_marked_as_each_would_be(void **state)
     assert_int_equal(many.absent, one.absent);
     assert_int_equal(many.counts.set, one.counts.set);
     assert_int_equal(many.absent, 10);
+    /* A word of bits at once, over what is unknown and over what is not. */
+    for (uint64_t first = 0; first < 128; first += 64) {
+        for (uint64_t gfn = first; gfn < first + 64; gfn++)
+            pagein_mark(&one, gfn);
+        pagein_mark_bits(&many, first, ~UINT64_C(0));
+    }
+    assert_memory_equal(one.state, many.state, 192);
+    assert_int_equal(many.absent, one.absent);
+    assert_int_equal(many.counts.set, one.counts.set);
+    assert_int_equal(many.absent, 128);
     pagein_free(&one);
     pagein_free(&many);
+}
+
+/* Looked at eight at a time, runs end where they would one by one. */
+static void runs_end_where_they_end(void **state)
+{
+    unsigned int random = 1;
+    struct pagein p;
+
+    (void)state;
+    assert_int_equal(pagein_init(&p, 203), 0);
+    for (unsigned int round = 0; round < 300; round++) {
+        for (uint64_t gfn = 0; gfn < p.nr; gfn++)
+            p.state[gfn] = PAGE_ABSENT;
+        for (unsigned int i = 0; i < round % 12; i++)
+            p.state[(unsigned int)rand_r(&random) % p.nr] =
+                (uint8_t)((unsigned int)rand_r(&random) % (PAGE_REPLACED + 1) |
+                          ((unsigned int)rand_r(&random) % 4) << 4);
+        for (uint64_t first = 0; first < p.nr; first++) {
+            uint64_t wanted = first, marked = first, end = first + (unsigned int)rand_r(&random) % 210;
+
+            while (wanted < p.nr &&
+                   (pagein_state(&p, wanted) == PAGE_ABSENT || pagein_state(&p, wanted) == PAGE_REQUESTED))
+                wanted++;
+            while (marked < p.nr && marked < end && pagein_state(&p, marked) != PAGE_KEPT)
+                marked++;
+            assert_int_equal(pagein_wanted_end(&p, first), wanted);
+            assert_int_equal(pagein_marked_end(&p, first, end), marked);
+        }
+    }
+    pagein_free(&p);
 }
 
 int main(void)
@@ -684,6 +724,7 @@ int main(void)
         cmocka_unit_test(rot_05_06_gfn_zero_and_the_highest_gfn),
         cmocka_unit_test(bitmaps_by_runs),
         cmocka_unit_test(many_are_marked_as_each_would_be),
+        cmocka_unit_test(runs_end_where_they_end),
         cmocka_unit_test(thousands_of_schedules),
     };
 

@@ -83,7 +83,7 @@ struct fake_config {
     unsigned int vcpus;
     uint64_t touches; /* per vcpu */
     unsigned int drop_percent, replace_percent, foreign_percent;
-    bool reads_all; /* vcpu 0 reads each page when it is done with its touches */
+    bool reads_all;           /* vcpu 0 reads each page when it is done with its touches */
     unsigned int features;    /* FEATURE_*: what this Xen has */
     unsigned int fault_every; /* every n-th page of a load_batch() cannot be read once; 0: none */
     uint64_t collapse_busy;   /* this region cannot be collapsed; 0: all can, */
