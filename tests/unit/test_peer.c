@@ -403,6 +403,8 @@ static void last_words_of_a_serve_that_has_closed(void **state)
 
     p->by_join = true;
     be_good(p);
+    for (int i = 0; i < 16; i++)
+        need_credit(p);
     assert_int_equal(shutdown(p->fd, SHUT_RD), 0);
     /* So many give slots back, and with them something to say to serve. */
     for (uint64_t gfn = 0; gfn < 16; gfn++)
@@ -410,6 +412,7 @@ static void last_words_of_a_serve_that_has_closed(void **state)
     do {
         json_decref(report);
         report = fixture_status(&p->f, "receive");
+        assert_string_equal(json_string_value(json_object_get(report, "state")), "active");
     } while (figure(report, "pages", "installed") < 16);
     json_decref(report);
     wire_fault_set(&fault, WIRE_ERROR_SOURCE_GONE, "the source is gone");
