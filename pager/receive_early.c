@@ -191,8 +191,8 @@ static void adopt(struct receiver *r)
 
 bool receive_early_correct_step(struct receiver *r)
 {
-    uint64_t nr = r->early.marked.nr, left;
-    unsigned int n;
+    uint64_t nr = r->early.marked.nr;
+    unsigned int n = 0;
 
     while (r->work_gfn < nr && !not_in_set(r, r->work_gfn))
         r->work_gfn += 64;
@@ -200,8 +200,10 @@ bool receive_early_correct_step(struct receiver *r)
         adopt(r);
         return true;
     }
-    left = nr - r->work_gfn;
-    n = left < BACKEND_SCAN_MAX ? (unsigned int)left : BACKEND_SCAN_MAX;
+    /* Each gfn that Xen is asked about costs a microsecond or more, and the guest is suspended. */
+    do
+        n += nr - (r->work_gfn + n) < 64 ? (unsigned int)(nr - (r->work_gfn + n)) : 64;
+    while (n < BACKEND_SCAN_MAX && r->work_gfn + n < nr && not_in_set(r, r->work_gfn + n));
     if (release_some(r, r->work_gfn, n) == 0)
         r->work_gfn += n;
     return false;

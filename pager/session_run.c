@@ -160,6 +160,8 @@ void session_run_enter(struct session_run *run, enum session_state state, const 
     if (state == run->ready_at)
         daemon_ready();
     status_server_changed(&run->status);
+    if (session_final(state))
+        status_server_flush(&run->status); /* no more turns of the loop */
 }
 
 void session_run_end(struct session_run *run, enum session_state state, int exit_status, const char *fmt, ...)

@@ -11,6 +11,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+/* A report of a change comes no later than this after it, even if there is always something else to do. */
+#define LATEST_S 0.05
+
 /* Ends the name of a socket that does not listen yet. */
 #define BORN ".new"
 
@@ -180,6 +183,40 @@ static bool is_shown(int fd)
            size > offsetof(struct sockaddr_un, sun_path);
 }
 
+void status_server_flush(struct status_server *server)
+{
+    size_t length = 0;
+    char *line = NULL;
+
+    if (server->fd < 0 || !ev_is_active(&server->at_leisure))
+        return;
+    ev_idle_stop(server->loop, &server->at_leisure);
+    ev_timer_stop(server->loop, &server->at_last);
+    for (int i = 0; i < STATUS_CLIENTS; i++) {
+        if (server->client[i].io.fd < 0)
+            continue;
+        if (!line)
+            line = render_line(server, &length);
+        if (line)
+            send_line(&server->client[i], line, length);
+    }
+    free(line);
+}
+
+static void on_leisure(struct ev_loop *loop, ev_idle *w, int events)
+{
+    (void)loop;
+    (void)events;
+    status_server_flush(w->data);
+}
+
+static void on_last(struct ev_loop *loop, ev_timer *w, int events)
+{
+    (void)loop;
+    (void)events;
+    status_server_flush(w->data);
+}
+
 int status_server_start_on(struct status_server *server, int fd, struct ev_loop *loop, const char *path,
                            json_t *(*render)(void *data),
                            const char *(*command)(void *data, const char *word), void *data)
@@ -197,6 +234,11 @@ int status_server_start_on(struct status_server *server, int fd, struct ev_loop 
     snprintf(server->path, sizeof(server->path), "%s", path);
     ev_io_init(&server->listener, on_connect, server->fd, EV_READ);
     server->listener.data = server;
+    /* Nobody waits for a report as urgently as a guest does for what else this process has to do. */
+    ev_idle_init(&server->at_leisure, on_leisure);
+    ev_set_priority(&server->at_leisure, EV_MINPRI);
+    ev_timer_init(&server->at_last, on_last, LATEST_S, 0.);
+    server->at_leisure.data = server->at_last.data = server;
     ev_io_start(loop, &server->listener);
     return 0;
 }
@@ -223,26 +265,18 @@ int status_server_start(struct status_server *server, struct ev_loop *loop, cons
 
 void status_server_changed(struct status_server *server)
 {
-    size_t length = 0;
-    char *line = NULL;
-
-    if (server->fd < 0)
+    if (server->fd < 0 || ev_is_active(&server->at_leisure))
         return;
-    for (int i = 0; i < STATUS_CLIENTS; i++) {
-        if (server->client[i].io.fd < 0)
-            continue;
-        if (!line)
-            line = render_line(server, &length);
-        if (line)
-            send_line(&server->client[i], line, length);
-    }
-    free(line);
+    ev_idle_start(server->loop, &server->at_leisure);
+    ev_timer_set(&server->at_last, LATEST_S, 0.);
+    ev_timer_start(server->loop, &server->at_last);
 }
 
 void status_server_stop(struct status_server *server)
 {
     if (server->fd < 0)
         return;
+    status_server_flush(server);
     for (int i = 0; i < STATUS_CLIENTS; i++)
         if (server->client[i].io.fd >= 0)
             drop_client(&server->client[i]);

@@ -1,6 +1,6 @@
 /*
- * A session shows itself on a unix socket (0600): who connects gets a line of JSON at once, and another with
- * each change of state. A client may send words, each on a line of its own: "activate", "commit", "abort".
+ * A session shows itself on a unix socket (0600): who connects gets a line of JSON at once, and another
+ * after changes of state. A client may send words, each on a line of its own: "activate", "commit", "abort".
  * One that is carried out shows in the next report; to one that is not the answer is {"refused": "reason"},
  * for that client alone.
  */
@@ -23,6 +23,8 @@ struct status_client {
 struct status_server {
     struct ev_loop *loop;
     ev_io listener;
+    ev_idle at_leisure; /* active while there is a change to report */
+    ev_timer at_last;
     struct status_client client[STATUS_CLIENTS];
     char path[108];
     json_t *(*render)(void *data); /* a new reference */
@@ -46,8 +48,12 @@ int status_server_start_on(struct status_server *server, int fd, struct ev_loop 
                            json_t *(*render)(void *data),
                            const char *(*command)(void *data, const char *word), void *data);
 
-/* Send the present state to everyone who listens. */
+/* The present state is for everyone who listens: sent when there is nothing else to do, at most 50 ms from
+ * now. Of changes that come sooner after each other only the last one is sent. */
 void status_server_changed(struct status_server *server);
+
+/* Send now what status_server_changed() has put off. */
+void status_server_flush(struct status_server *server);
 
 void status_server_stop(struct status_server *server);
 
