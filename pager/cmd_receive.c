@@ -63,23 +63,10 @@ static const char help[] =
     "outstanding,\n"
     "                     and then wait for xenpaging-pc activate\n";
 
-static int number(const char *text, unsigned long min, unsigned long max, uint32_t *value)
-{
-    char *end;
-    unsigned long v;
-
-    errno = 0;
-    v = strtoul(text, &end, 10);
-    if (errno || end == text || *end || text[0] == '-' || v < min || v > max)
-        return -1;
-    *value = (uint32_t)v;
-    return 0;
-}
-
 /* 1, 2, 4 ... BACKEND_RANGE_MAX. */
 static int window(const char *text, uint32_t *value)
 {
-    return number(text, 1, BACKEND_RANGE_MAX, value) || *value & (*value - 1) ? -1 : 0;
+    return session_options_number(text, 1, BACKEND_RANGE_MAX, value) || *value & (*value - 1) ? -1 : 0;
 }
 
 /* FIRST[:SECOND], each for parse; second stays as it is if there is none. */
@@ -100,7 +87,7 @@ static int pair(const char *text, int (*parse)(const char *text, uint32_t *value
 
 static int not_root(const char *text, uint32_t *value)
 {
-    return number(text, 1, 0x7fffffff, value);
+    return session_options_number(text, 1, 0x7fffffff, value);
 }
 
 static int account(const char *text, struct receive_options *receive)
@@ -138,7 +125,7 @@ static int take(struct receive_options *receive, const struct session_options *s
         return session_options_usage(session, "--push knows 'at-once', 'on-commit' and 'on-fault', not '%s'",
                                      argument);
     case OPT_POOL_PAGES:
-        if (number(argument, POOL_PAGES_LEAST, POOL_SLOTS_MAX, &receive->slots))
+        if (session_options_number(argument, POOL_PAGES_LEAST, POOL_SLOTS_MAX, &receive->slots))
             return session_options_usage(session, "--pool-pages takes %u to %u, not '%s'", POOL_PAGES_LEAST,
                                          POOL_SLOTS_MAX, argument);
         return 0;

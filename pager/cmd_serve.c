@@ -26,19 +26,6 @@ static void say_where(const char *address)
     fflush(stdout);
 }
 
-static int take_max_push(const char *text, uint32_t *mib)
-{
-    unsigned long long v;
-    char *end;
-
-    errno = 0;
-    v = strtoull(text, &end, 10);
-    if (*text < '0' || *text > '9' || *end || errno || v > UINT32_MAX)
-        return -1;
-    *mib = (uint32_t)v;
-    return 0;
-}
-
 int cmd_serve(int argc, char **argv)
 {
     static const struct option table[] = {{"listen", required_argument, NULL, OPT_LISTEN},
@@ -58,7 +45,7 @@ int cmd_serve(int argc, char **argv)
             return EXIT_DONE;
         }
         if (option == OPT_MAX_PUSH) {
-            if (take_max_push(optarg, &serve.max_push))
+            if (session_options_number(optarg, 0, UINT32_MAX, &serve.max_push))
                 return session_options_usage(&session, "--max-push takes MiB a second, not '%s'", optarg);
         } else if (option == OPT_LISTEN)
             serve.listen = optarg;

@@ -102,6 +102,19 @@ bool session_options_take(struct session_options *options, int option, const cha
     }
 }
 
+int session_options_number(const char *text, unsigned long min, unsigned long max, uint32_t *value)
+{
+    unsigned long v;
+    char *end;
+
+    errno = 0;
+    v = strtoul(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end || errno || v < min || v > max)
+        return -1;
+    *value = (uint32_t)v;
+    return 0;
+}
+
 int session_options_usage(const struct session_options *options, const char *fmt, ...)
 {
     va_list ap;

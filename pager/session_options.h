@@ -74,6 +74,9 @@ void session_options_init(struct session_options *options, const char *command);
 /* Take an option that getopt_long() returned. False if it is not one of ours. */
 bool session_options_take(struct session_options *options, int option, const char *argument);
 
+/* A whole decimal number, digits only, from min to max. 0, or -1. */
+int session_options_number(const char *text, unsigned long min, unsigned long max, uint32_t *value);
+
 /* A complaint with the command's name and where to look next. Returns EXIT_USAGE. */
 int session_options_usage(const struct session_options *options, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));

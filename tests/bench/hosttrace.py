@@ -1,12 +1,16 @@
 """What dom0 does while a guest is suspended: its kernel's own trace of one move in exact mode.
 
-Programs started, who runs, ioctls of privcmd (a hypercall, or a batch of maps), bytes given to TCP. The trace costs a few
-hundred instructions an event.
+Programs started and ended, who runs, ioctls of privcmd (a hypercall, or a batch of maps), bytes given to TCP and to unix
+sockets (xenstore, reports). The trace costs a few hundred instructions an event.
+
+As a program: usage: tests/bench/hosttrace.py LOG [LEAST-MS]: the events of the log of a move (build/exact-logs), and what both
+ends of xl said, in order; ms from the suspension's start, ms since the event before, of those at least LEAST-MS after it.
 """
 
 import base64
 import gzip
 import re
+import sys
 
 # before the move
 START = """
@@ -45,3 +49,25 @@ def events(log):
         if match:
             found.append((round(float(match[3]) * 1e6), match[1].strip(), int(match[2]), match[4], match[5]))
     return found
+
+
+def timeline(log, least_ms=0.0):
+    """Lines for people, from xl's word that it suspends the guest to its word that the guest runs."""
+    said = [(int(us), side, "says", text) for side, us, text in re.findall(r"^(xl|answer) (\d+) (.*)$", log, re.M)]
+    start, end = (next(us for us, _, _, text in said if text.startswith(word)) for word in
+                  ("postcopy: suspending", "postcopy: running"))
+    before = start
+    found = said + [(us, program, event, re.sub(r"(prev|next)_prio=\d+ |prev_pid=\d+ |==> ", "", text))
+                    for us, program, _, event, text in events(log)]
+    for us, program, event, text in sorted(found, key=lambda line: line[0]):
+        if start <= us <= end:
+            if us - before >= least_ms * 1000 or event == "says":
+                yield f"{(us - start) / 1000:9.2f} {(us - before) / 1000:+8.2f}  {program:16} {event:18} {text[:100]}"
+            before = us
+
+
+if __name__ == "__main__":
+    if len(sys.argv) not in (2, 3):
+        sys.exit(__doc__)
+    with open(sys.argv[1], encoding="utf-8", errors="replace") as f:
+        print("\n".join(timeline(f.read(), float(sys.argv[2]) if len(sys.argv) == 3 else 0.0)))
