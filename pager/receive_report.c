@@ -129,6 +129,19 @@ static json_t *ring_figures(const struct receiver *r)
     return o;
 }
 
+static json_t *histogram(const struct latency *latency)
+{
+    json_t *classes = json_array();
+
+    for (unsigned int i = 0; i < LATENCY_CLASSES; i++) {
+        uint64_t last_ns, samples = latency_class(latency, i, &last_ns);
+
+        if (samples)
+            json_array_append_new(classes, json_pack("[o, I]", microseconds(last_ns), (json_int_t)samples));
+    }
+    return classes;
+}
+
 static json_t *fault_figures(const struct receiver *r)
 {
     const struct latency *stalls = &r->pages.stalls;
@@ -142,6 +155,7 @@ static json_t *fault_figures(const struct receiver *r)
     json_object_set_new(latency, "p99", microseconds(latency_quantile(stalls, 990)));
     json_object_set_new(latency, "max", microseconds(stalls->max_ns));
     json_object_set_new(latency, "mean", microseconds(stalls->count ? stalls->sum_ns / stalls->count : 0));
+    json_object_set_new(latency, "histogram", histogram(stalls));
     json_object_set_new(o, "latency_us", latency);
     return o;
 }

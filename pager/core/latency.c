@@ -20,6 +20,16 @@ static uint64_t upper_edge(unsigned int bucket)
            ((UINT64_C(1) << (log - 4)) - 1);
 }
 
+uint64_t latency_class(const struct latency *latency, unsigned int number, uint64_t *last_ns)
+{
+    uint64_t samples = 0;
+
+    for (unsigned int i = 0; i < 4; i++)
+        samples += latency->bucket[number * 4 + i];
+    *last_ns = upper_edge(number * 4 + 3);
+    return samples;
+}
+
 void latency_add(struct latency *latency, uint64_t ns)
 {
     latency->bucket[bucket_of(ns)]++;

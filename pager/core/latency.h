@@ -20,4 +20,10 @@ void latency_add(struct latency *latency, uint64_t ns);
  * maximum. */
 uint64_t latency_quantile(const struct latency *latency, unsigned int permille);
 
+/* Four to a power of two. */
+#define LATENCY_CLASSES (LATENCY_BUCKETS / 4)
+
+/* How many samples are in a class; last_ns: its upper edge. */
+uint64_t latency_class(const struct latency *latency, unsigned int number, uint64_t *last_ns);
+
 #endif

@@ -65,6 +65,7 @@ static void runs_have_to_be_canonical(void **state)
 
 static void quantiles_are_within_a_sixteenth(void **state)
 {
+    uint64_t edge = 0, samples = 0;
     struct latency l;
 
     (void)state;
@@ -75,6 +76,14 @@ static void quantiles_are_within_a_sixteenth(void **state)
     assert_in_range(latency_quantile(&l, 500), 500000, 500000 + 500000 / 16);
     assert_in_range(latency_quantile(&l, 990), 990000, 1000000);
     assert_int_equal(latency_quantile(&l, 1000), 1000000);
+    for (unsigned int i = 0; i < LATENCY_CLASSES; i++) {
+        uint64_t last, n = latency_class(&l, i, &last);
+
+        assert_true(i == 0 || last > edge);
+        edge = last;
+        samples += n;
+    }
+    assert_int_equal(samples, l.count);
     latency_add(&l, UINT64_MAX);
     assert_true(latency_quantile(&l, 1000) == UINT64_MAX);
     latency_add(&l, 0);
