@@ -295,6 +295,9 @@ static int prepare(struct run *run)
         return fail("signalfd", errno);
     if (events_init(&run->events) != 0)
         return fail("eventfd", errno);
+    if (run->options.work_file &&
+        work_file_open(&run->ticks.work_file, run->options.work_file, run->options.work_key) != 0)
+        return fail(run->options.work_file, errno);
     if (open_port(run) != 0)
         return fail(run->options.tick_file ? run->options.tick_file : "/dev/port", errno);
     if (buffer_create(&run->buffer, pages, run->options.seed) != 0)
@@ -330,6 +333,8 @@ static void finish(struct run *run, bool swept)
     report_stats(&run->report);
     report_end(&run->report);
     port_close(&run->ticks.port);
+    if (run->options.work_file)
+        work_file_close(&run->ticks.work_file);
     buffer_destroy(&run->buffer);
     free(run->workers.workers);
     free(run->ticks.tickers);

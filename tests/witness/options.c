@@ -45,6 +45,8 @@ static const struct option_row rows[] = {
      "pages of the buffer each tick reads (default 1)"},
     {"tick-work", NUMBER, FIELD(tick_work), 0, 10000, "N",
      "every Nth tick carries the touches made so far, 0 = none (default 10)"},
+    {"work-file", STRING, FIELD(work_file), 0, 0, "FILE", "ticks carry a number of this file instead"},
+    {"work-key", STRING, FIELD(work_key), 0, 0, "TEXT", "the number is the one after this text"},
     {"report-ms", NUMBER, FIELD(report_ms), 100, 60000, "MS", "work report (default 1000)"},
     {"stats-every", NUMBER, FIELD(stats_every), 0, 1 << 30, "SECONDS", "full statistics (default 10)"},
     {"stall-event-ms", NUMBER, FIELD(stall_event_ms), 1, 1 << 30, "MS",
@@ -101,7 +103,7 @@ static bool set(struct options *options, const struct option_row *row, const cha
         memcpy(field, &on, sizeof(on));
         break;
     case STRING:
-        options->tick_file = text;
+        memcpy(field, &text, sizeof(text));
         break;
     case ORDER:
         if (!order_parse(text, &options->order)) {
@@ -125,6 +127,8 @@ static bool consistent(const struct options *options)
         wrong = "--tick-port and --tick-file exclude each other";
     else if (options->stop_after_sweeps > 1 && options->sweep_every == 0)
         wrong = "--stop-after-sweeps above 1 needs --sweep-every";
+    else if (!options->work_file && options->work_key)
+        wrong = "--work-key needs --work-file";
     if (wrong)
         fprintf(stderr, "memwitness: %s\n", wrong);
     return !wrong;

@@ -24,6 +24,7 @@ struct options {
     bool tick_per_vcpu;
     uint64_t tick_port; // 0 = none
     const char *tick_file;
+    const char *work_file, *work_key; // whose work ticks carry, if not ours
     uint64_t report_ms, stats_every;
     uint64_t stall_event_ms, fault_us;
     bool commands;

@@ -25,20 +25,30 @@ static void read_memory(struct ticker *ticker, struct order *order)
     }
 }
 
+// False: there is no such number (any more), and a tick without one is true.
+static bool work_done(const struct tick_group *group, uint64_t *work)
+{
+    if (group->options->work_file)
+        return work_file_read(&group->work_file, work);
+    *work = workers_touches(group->workers);
+    return true;
+}
+
 static void write_line(struct ticker *ticker, uint64_t seq)
 {
     struct tick_group *group = ticker->group;
     const struct options *options = group->options;
     char line[80];
+    uint64_t work;
     int len;
 
     if (options->tick_per_vcpu)
         len = snprintf(line, sizeof(line), "t%d.%" PRIu64, ticker->cpu, seq);
     else
         len = snprintf(line, sizeof(line), "t%" PRIu64, seq);
-    if (options->tick_work != 0 && ticker->index == 0 && seq % options->tick_work == 0)
-        len +=
-            snprintf(line + len, sizeof(line) - (size_t)len, " w%" PRIu64, workers_touches(group->workers));
+    if (options->tick_work != 0 && ticker->index == 0 && seq % options->tick_work == 0 &&
+        work_done(group, &work))
+        len += snprintf(line + len, sizeof(line) - (size_t)len, " w%" PRIu64, work);
     line[len++] = '\n';
     pthread_mutex_lock(&group->line_lock);
     port_write(&group->port, line, (size_t)len);

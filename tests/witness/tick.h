@@ -12,6 +12,7 @@
 #include "latency.h"
 #include "options.h"
 #include "port.h"
+#include "work_file.h"
 #include "worker.h"
 
 struct ticker {
@@ -31,6 +32,7 @@ struct tick_group {
     struct events *events;
     const struct worker_group *workers;
     struct port port;
+    struct work_file work_file;
     pthread_mutex_t line_lock; // Xen collects the bytes of a domain in one line
     struct ticker *tickers;
     unsigned int count;
