@@ -30,7 +30,7 @@ cp via answer foreign-map superpages /usr/bin/
 cp xenpaging-pc /usr/sbin/
 cp postcopy /etc/xen/scripts/
 xl create /lab/guests/g.cfg
-timeout 1000 lab-agent follow /var/log/xen/console/guest-g.log '"type":"work"' >/dev/null
+timeout 1000 lab-agent follow /var/log/xen/console/guest-g.log '%s' >/dev/null
 """
 
 # Both ends' lines carry dom0's clock. The two pairs of stamps round a line of Xen's tell Xen's from dom0's.
@@ -119,12 +119,14 @@ class Exact:
     """The snapshot that moves start from: a host on which guest g works."""
 
     def __init__(self, name, mib=MIB, rate=20000, witness_mib=None, host=(), pager="build/pager/xenpaging-pc",
-                 prepare="", guest=()):
+                 prepare="", guest=(), payload=None, ready='"type":"work"'):
         """host: options of `lab exact-prepare`; prepare: lines of shell, before anything else; guest: options of
-        `lab guest`, for another than a PVH guest with two vcpus."""
+        `lab guest`, for another than a PVH guest with two vcpus; payload: the guest's, in place of memwitness alone;
+        ready: what is on its console when it works."""
         self.name = f"{name}-{os.getpid()}"
         self.mib, self.rate, self.witness_mib = mib, rate, witness_mib or mib // 2
         self.host, self.pager, self.prepare, self.guest = list(host), pager, prepare, list(guest)
+        self.payload, self.ready = payload, ready
         self.work = tempfile.mkdtemp(prefix=name + ".")
         self.logs = os.path.join(TOP, "build/exact-logs", name)
 
@@ -139,18 +141,19 @@ class Exact:
         return self
 
     def _prepare(self):
-        payload, job = os.path.join(self.work, "payload"), os.path.join(self.work, "prepare")
+        payload, job = self.payload or os.path.join(self.work, "payload"), os.path.join(self.work, "prepare")
         os.mkdir(job)
         cured_qemu(self.work)
-        subprocess.run([os.path.join(TOP, "tests/witness/make-payload"), payload, "--commands", "--mib",
-                        str(self.witness_mib), "--threads", "2", "--rate", str(self.rate)], check=True)
+        if not self.payload:
+            subprocess.run([os.path.join(TOP, "tests/witness/make-payload"), payload, "--commands", "--mib",
+                            str(self.witness_mib), "--threads", "2", "--rate", str(self.rate)], check=True)
         subprocess.run(["make", "-s", "-C", os.path.join(TOP, "tests/bench"), "OUT=../../build/bench"], check=True)
         subprocess.run([LAB, "guest-files", job, "g", "--payload", payload, "--memory", str(self.mib), "--vcpus", "2",
                         *self.guest], check=True)
         for source in ("tests/cases/transport/via", "tests/cases/transport/answer", self.pager,
                        "pager/hooks/postcopy", "build/bench/foreign-map", "build/bench/superpages"):
             shutil.copy(os.path.join(TOP, source), job)
-        script(os.path.join(job, "run"), PREPARE % self.prepare)
+        script(os.path.join(job, "run"), PREPARE % (self.prepare, self.ready))
         subprocess.run([LAB, "exact-prepare", self.name, job, "--timeout", "1800", *self.host], check=True)
 
     def __exit__(self, *_):

@@ -1,0 +1,73 @@
+"""A cell in exact mode: one emulated host moves a guest to itself, in virtual time. What it prints is measure.py's."""
+
+import os
+import shutil
+
+from harness import programs
+from exactmove import Exact
+
+READY = "bench: waits"
+# A link has two directions, and lo only one queue: what comes from the destination, port 7003, has a queue of its own. Frames of
+# 9000 bytes, as the lab's link has them; whole bursts of 64 KiB would each hold up what comes after for 7 ms.
+LINK = """
+ip link set lo mtu 9000 gso_max_size 9000
+tc qdisc replace dev lo root handle 1: prio bands 2 priomap 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0
+tc qdisc add dev lo parent 1:1 handle 10: netem %(link)s limit 1000
+tc qdisc add dev lo parent 1:2 handle 20: netem %(link)s limit 1000
+tc filter add dev lo parent 1: protocol ip u32 match ip sport 7003 0xffff flowid 1:2
+"""
+BEFORE = """
+mark() { echo "$@" | lab-agent stamp | sed 's/^/mark /'; }
+tell() { echo "$@" >$(xenstore-read /local/domain/$(xl domid g)/console/tty); }
+tell work %(workload)s
+timeout 300 lab-agent follow /var/log/xen/console/guest-g.log '"type":"start"' >/dev/null || { cat /var/log/xen/console/guest-g.log; exit 1; }
+""" + LINK + """
+mark undisturbed
+usleep %(undisturbed_us)d
+"""
+# The rate is back to what it was some seconds after the last page has come; then memory is looked at, which disturbs it.
+MEANWHILE = """
+mark starts
+wait $xl
+xenpaging-pc status --role receive --wait ended --timeout 300 >/dev/null 2>&1
+mark ended
+if tail -n 1 /tmp/xl.log | grep -q 'exit status 0'; then
+    tc -s qdisc show dev lo | grep -A 1 netem | sed 's/^/link /'
+    sleep %(settle_s)s
+    mark settled
+    tell verdict
+    timeout 60 lab-agent follow /var/log/xen/console/guest-g--incoming.log 'bench: verdict ends' | grep '^bench: '
+fi
+"""
+# what receive says of itself, for people
+AFTER = "sed 's/^/log /' /var/log/xen/postcopy-receive-g.log 2>/dev/null; true"
+WAITED_BY_MOVE_S = 5  # what exactmove.py waits before it moves a guest, undisturbed as well
+
+
+class Host:
+    """A host on which a guest of that type waits for work; the moves of its cells start from there."""
+
+    def __init__(self, matrix, kind):
+        self.matrix, self.kind = matrix, kind
+        self.payload = os.path.join(programs.TOP, "build/bench/payload", f"{matrix.name}-{kind}-{os.getpid()}")
+        guest = ["--type", "hvm", "--disk", "1"] if kind == "hvm" else []
+        self.exact = Exact(f"bench-{matrix.name}-{kind}", matrix["memory"], host=["--mem", str(2 * matrix["memory"] + 2048),
+                           *matrix["host"]], guest=guest, payload=self.payload, ready=READY)
+
+    def __enter__(self):
+        programs.payload(self.payload, self.matrix)
+        try:
+            self.exact.__enter__()
+        finally:
+            shutil.rmtree(self.payload)
+        return self
+
+    def __exit__(self, *exc):
+        return self.exact.__exit__(*exc)
+
+    def move(self, cell):
+        """Runs it to its end; returns the Move."""
+        values = {"workload": cell.workload, "link": self.matrix["link"], "settle_s": self.matrix["settle_s"],
+                  "undisturbed_us": 1e6 * max(0, self.matrix["undisturbed_s"] - WAITED_BY_MOVE_S)}
+        return self.exact.start(cell.name, cell.way["options"], receive=cell.way["receive"], weight=self.matrix["weight"],
+                                before=BEFORE % values, meanwhile=MEANWHILE % values, after=AFTER).wait()

@@ -1,0 +1,87 @@
+"""`bench run`: measures the cells of a matrix that are not measured yet."""
+
+import concurrent.futures
+import subprocess
+import sys
+import threading
+import time
+
+from harness import measure, programs, store
+from harness.cell import Host
+from figures import versions
+from lab import Failure
+
+FORMAT = 1  # of a cell in a result file
+
+
+class Run:
+    def __init__(self, matrix, out, jobs):
+        self.matrix, self.out, self.jobs = matrix, out, jobs
+        self.hashes, self.versions = programs.hashes(), versions()
+        self.failed, self.lock = [], threading.Lock()
+
+    def key(self, cell):
+        """Cells of the same key have the same figures: exact mode, the same programs."""
+        versions_ = {name: value for name, value in self.versions.items() if name != "machine"}
+        return store.digest([FORMAT, self.matrix.inputs(cell), self.hashes, versions_])
+
+    def say(self, text):
+        with self.lock:
+            print(f"{time.strftime('%H:%M:%S', time.gmtime())} {text}", flush=True)
+
+    def cell(self, host, cell):
+        begun = time.monotonic()
+        try:
+            figures, more = measure.figures(host.move(cell), cell, self.matrix)
+        except (Failure, measure.Wrong) as e:
+            self.failed.append(cell.name)
+            self.say(f"FAILED {cell.name}: {str(e)[-1500:]}")
+            return
+        real = round(time.monotonic() - begun, 1)
+        with self.lock:
+            store.append(self.out, {"cell": cell.name, "key": self.key(cell), "type": cell.kind, "workload": cell.workload,
+                                    "mode": cell.mode, "figures": figures, "more": more, "real_s": real})
+        self.say(f"{cell.name}: suspended {figures['suspend_s']} s, gap {figures['gap_s']} s, loss {figures['loss_s']} s, total "
+                 f"{figures['total_s']} s ({real:.0f} s real)")
+
+    def host(self, kind, cells, pool):
+        """Prepares the host of a type, then its cells follow."""
+        host = Host(self.matrix, kind)
+        begun = time.monotonic()
+        try:
+            host.__enter__()
+        except (subprocess.CalledProcessError, OSError) as e:
+            self.failed += [cell.name for cell in cells]
+            self.say(f"FAILED {kind}: no host: {e}")
+            return None, []
+        self.say(f"{kind}: host prepared ({time.monotonic() - begun:.0f} s real)")
+        return host, [pool.submit(self.cell, host, cell) for cell in cells]
+
+    def all(self, only=""):
+        """Returns the names of cells that failed."""
+        known, _ = store.read(self.out)
+        cells = self.matrix.cells(only)
+        todo = [cell for cell in cells if known.get(cell.name, {}).get("key") != self.key(cell)]
+        self.say(f"{self.matrix.name}: {len(cells)} cells, {len(cells) - len(todo)} of them known")
+        if not todo:
+            return []
+        store.append(self.out, {"meta": {"matrix": self.matrix.name, "values": self.matrix.values, "command": sys.argv,
+                                         "versions": self.versions, "hashes": self.hashes, "commit": commit()}})
+        kinds = list(dict.fromkeys(cell.kind for cell in todo))
+        hosts = []
+        with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
+            preparing = [pool.submit(self.host, kind, [cell for cell in todo if cell.kind == kind], pool) for kind in kinds]
+            for future in preparing:
+                host, moves = future.result()
+                hosts += [host] if host else []
+                for move in moves:
+                    move.result()
+        for host in hosts:
+            host.__exit__(None, None, None)
+        return self.failed
+
+
+def commit():
+    git = subprocess.run(["git", "-C", programs.TOP, "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True,
+                         text=True, check=False)
+    return git.stdout.strip()

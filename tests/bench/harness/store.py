@@ -1,0 +1,40 @@
+"""Result files: one JSON object a line. {"cell": ...} is a measured cell, {"meta": ...} what a run of `bench run` was."""
+
+import hashlib
+import json
+import os
+
+
+def digest(value):
+    """Short hash of anything JSON can say."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def append(path, value):
+    """A whole line or nothing, on disk when it returns: a run may be interrupted at any time."""
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    line = (json.dumps(value, sort_keys=True) + "\n").encode()
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(fd, line)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def read(path):
+    """({cell's name: its last result}, metas). A line that an interrupted run left unfinished is no result."""
+    cells, metas = {}, []
+    if not os.path.exists(path):
+        return cells, metas
+    with open(path, encoding="utf-8") as f:
+        for line in f:
+            try:
+                value = json.loads(line)
+            except ValueError:
+                continue
+            if "cell" in value:
+                cells[value["cell"]] = value
+            elif "meta" in value:
+                metas.append(value["meta"])
+    return cells, metas
