@@ -55,6 +55,10 @@ logs() {
     tr '\\r' '\\n' </tmp/xl.log | sed 's/^/xl /'
     sed 's/^/answer /' /tmp/answer.log
 }
+received() { # is over; a plain migration has none to wait for
+    [ ! -e /var/log/xen/postcopy-receive-g.log ] ||
+        xenpaging-pc status --role receive --wait ended --timeout 300 >/dev/null 2>&1
+}
 %(meanwhile)s
 %(until)s
 wait $xl
@@ -79,7 +83,7 @@ guest stats
 # no tick of its may cut a line in two
 xl pause g
 cat /tmp/sweep /tmp/stats
-xenpaging-pc status --role receive --wait ended --timeout 300 >/dev/null 2>&1
+received
 xenpaging-pc status --json --role receive 2>/dev/null | sed 's/^/receive /'
 logs
 xl list

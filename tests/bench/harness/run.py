@@ -1,6 +1,8 @@
 """`bench run`: measures the cells of a matrix that are not measured yet."""
 
 import concurrent.futures
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -8,6 +10,7 @@ import time
 
 from harness import measure, programs, store
 from harness.cell import Host
+from exactmove import Move
 from figures import versions
 from lab import Failure
 
@@ -38,11 +41,35 @@ class Run:
             self.say(f"FAILED {cell.name}: {str(e)[-1500:]}")
             return
         real = round(time.monotonic() - begun, 1)
+        self.keep(cell, figures, more, real)
+        self.say(f"{cell.name}: suspended {figures['suspend_s']} s, gap {figures['gap_s']} s, loss {figures['loss_s']} s, total "
+                 f"{figures['total_s']} s ({real:.0f} s real)")
+
+    def keep(self, cell, figures, more, real):
         with self.lock:
             store.append(self.out, {"cell": cell.name, "key": self.key(cell), "type": cell.kind, "workload": cell.workload,
                                     "mode": cell.mode, "figures": figures, "more": more, "real_s": real})
-        self.say(f"{cell.name}: suspended {figures['suspend_s']} s, gap {figures['gap_s']} s, loss {figures['loss_s']} s, total "
-                 f"{figures['total_s']} s ({real:.0f} s real)")
+
+    def again(self, only=""):
+        """Figures of known cells anew, from the logs of their moves, when how they are computed has changed."""
+        known, _ = store.read(self.out)
+        for cell in self.matrix.cells(only):
+            path = os.path.join(programs.TOP, "build/exact-logs", f"bench-{self.matrix.name}-{cell.kind}", cell.name + ".log")
+            before = known.get(cell.name)
+            if not before or before["key"] != self.key(cell) or not os.path.exists(path):
+                self.say(f"{cell.name}: no log of what is known")
+                continue
+            move = Move(cell.name, None, path, True)
+            with open(path, encoding="utf-8", errors="replace") as f:
+                move.log = f.read()
+            self.keep(cell, *measure.figures(move, cell, self.matrix), before["real_s"])
+
+    def meta(self, metas):
+        """What this run is of, unless the file says so last."""
+        found = {"matrix": self.matrix.name, "values": self.matrix.values, "command": sys.argv, "versions": self.versions,
+                 "hashes": self.hashes, "commit": commit()}
+        if not metas or metas[-1]["values"] != found["values"] or metas[-1]["commit"] != found["commit"]:
+            store.append(self.out, {"meta": found})
 
     def host(self, kind, cells, pool):
         """Prepares the host of a type, then its cells follow."""
@@ -59,14 +86,15 @@ class Run:
 
     def all(self, only=""):
         """Returns the names of cells that failed."""
-        known, _ = store.read(self.out)
+        known, metas = store.read(self.out)
         cells = self.matrix.cells(only)
         todo = [cell for cell in cells if known.get(cell.name, {}).get("key") != self.key(cell)]
         self.say(f"{self.matrix.name}: {len(cells)} cells, {len(cells) - len(todo)} of them known")
+        self.meta(metas)
         if not todo:
             return []
-        store.append(self.out, {"meta": {"matrix": self.matrix.name, "values": self.matrix.values, "command": sys.argv,
-                                         "versions": self.versions, "hashes": self.hashes, "commit": commit()}})
+        signal.signal(signal.SIGTERM, ended)
+        signal.signal(signal.SIGINT, ended)
         kinds = list(dict.fromkeys(cell.kind for cell in todo))
         hosts = []
         with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
@@ -79,6 +107,14 @@ class Run:
         for host in hosts:
             host.__exit__(None, None, None)
         return self.failed
+
+
+def ended(*_):
+    """At once: what is measured is on disk, and threads would wait for their moves."""
+    with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as f:
+        for pid in f.read().split():
+            os.kill(int(pid), signal.SIGTERM)
+    os._exit(130)
 
 
 def commit():
