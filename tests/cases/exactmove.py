@@ -73,10 +73,15 @@ if ! tail -n 1 /tmp/xl.log | grep -q 'exit status 0'; then
 fi
 tty=$(xenstore-read /local/domain/$(xl domid g)/console/tty)
 console=/var/log/xen/console/guest-g--incoming.log
-guest() { # COMMAND: the report that comes after it
+guest() { # COMMAND: the report that comes after it, as soon as it has come
     lines=$(wc -l <$console)
     echo $1 >$tty
-    timeout 200 lab-agent follow $console | tail -n +$((lines + 1)) | grep -m 1 "\\"type\\":\\"$1\\"" >/tmp/$1
+    while read -r line; do
+        if [ $((lines -= 1)) -lt 0 ] && [[ $line == *"\\"type\\":\\"$1\\""* ]]; then
+            echo "$line" >/tmp/$1
+            break
+        fi
+    done < <(exec timeout 200 lab-agent follow $console)
 }
 guest sweep
 guest stats
