@@ -108,6 +108,14 @@ exit 0
 """
 
 
+def job(options="", receive=RECEIVE, weight=512, link=LINK, before="", meanwhile="", after="", until=""):
+    """What a move's job runs, as text. before, meanwhile, after: lines of shell. until: so many seconds after the guest's
+    first word on its new host the job ends, whether the move has or not."""
+    return MOVE % {"options": options, "receive": receive, "weight": weight, "link": link, "before": before,
+                   "meanwhile": meanwhile, "after": after,
+                   "until": UNTIL % {"seconds": until, "after": after} if until else ""}
+
+
 def script(path, text):
     with open(path, "w", encoding="utf-8") as f:
         f.write(text)
@@ -128,14 +136,14 @@ class Exact:
     """The snapshot that moves start from: a host on which guest g works."""
 
     def __init__(self, name, mib=MIB, rate=20000, witness_mib=None, host=(), pager="build/pager/xenpaging-pc",
-                 prepare="", guest=(), payload=None, ready='"type":"work"'):
+                 prepare="", guest=(), payload=None, ready='"type":"work"', files=()):
         """host: options of `lab exact-prepare`; prepare: lines of shell, before anything else; guest: options of
         `lab guest`, for another than a PVH guest with two vcpus; payload: the guest's, in place of memwitness alone;
-        ready: what is on its console when it works."""
+        ready: what is on its console when it works; files: more that prepare finds beside it."""
         self.name = f"{name}-{os.getpid()}"
         self.mib, self.rate, self.witness_mib = mib, rate, witness_mib or mib // 2
         self.host, self.pager, self.prepare, self.guest = list(host), pager, prepare, list(guest)
-        self.payload, self.ready = payload, ready
+        self.payload, self.ready, self.files = payload, ready, list(files)
         self.work = tempfile.mkdtemp(prefix=name + ".")
         self.logs = os.path.join(TOP, "build/exact-logs", name)
 
@@ -150,20 +158,20 @@ class Exact:
         return self
 
     def _prepare(self):
-        payload, job = self.payload or os.path.join(self.work, "payload"), os.path.join(self.work, "prepare")
-        os.mkdir(job)
+        payload, folder = self.payload or os.path.join(self.work, "payload"), os.path.join(self.work, "prepare")
+        os.mkdir(folder)
         cured_qemu(self.work)
         if not self.payload:
             subprocess.run([os.path.join(TOP, "tests/witness/make-payload"), payload, "--commands", "--mib",
                             str(self.witness_mib), "--threads", "2", "--rate", str(self.rate)], check=True)
         subprocess.run(["make", "-s", "-C", os.path.join(TOP, "tests/bench"), "OUT=../../build/bench"], check=True)
-        subprocess.run([LAB, "guest-files", job, "g", "--payload", payload, "--memory", str(self.mib), "--vcpus", "2",
+        subprocess.run([LAB, "guest-files", folder, "g", "--payload", payload, "--memory", str(self.mib), "--vcpus", "2",
                         *self.guest], check=True)
         for source in ("tests/cases/transport/via", "tests/cases/transport/answer", self.pager,
-                       "pager/hooks/postcopy", "build/bench/foreign-map", "build/bench/superpages"):
-            shutil.copy(os.path.join(TOP, source), job)
-        script(os.path.join(job, "run"), PREPARE % (self.prepare, self.ready))
-        subprocess.run([LAB, "exact-prepare", self.name, job, "--timeout", "1800", *self.host], check=True)
+                       "pager/hooks/postcopy", "build/bench/foreign-map", "build/bench/superpages", *self.files):
+            shutil.copy(os.path.join(TOP, source), folder)
+        script(os.path.join(folder, "run"), PREPARE % (self.prepare, self.ready))
+        subprocess.run([LAB, "exact-prepare", self.name, folder, "--timeout", "1800", *self.host], check=True)
 
     def __exit__(self, *_):
         shutil.rmtree(self.work)
@@ -171,22 +179,17 @@ class Exact:
         if os.path.exists(pointer):
             os.remove(pointer)
 
-    def start(self, name, options="", receive=RECEIVE, weight=512, link=LINK, before="", meanwhile="", after="",
-              until="", whole=True):
-        """Starts a move in the background; its name is unique. before, meanwhile, after: lines of shell. until: so many
-        seconds after the guest's first word on its new host the job ends, whether the move has or not. whole: without
-        it meanwhile ends the job."""
-        job = os.path.join(self.work, name)
-        os.mkdir(job)
-        script(os.path.join(job, "run"), MOVE % {
-            "options": options, "receive": receive, "weight": weight, "link": link, "before": before,
-            "meanwhile": meanwhile, "after": after,
-            "until": UNTIL % {"seconds": until, "after": after} if until else ""})
+    def start(self, name, options="", whole=True, **how):
+        """Starts a move in the background; its name is unique. how: as job() has it. whole: without it meanwhile ends
+        the job."""
+        folder = os.path.join(self.work, name)
+        os.mkdir(folder)
+        script(os.path.join(folder, "run"), job(options, **how))
         os.makedirs(self.logs, exist_ok=True)
         log = os.path.join(self.logs, name + ".log")
-        process = subprocess.Popen([LAB, "exact", self.name, job, "--timeout", "1500", "--log", log],
+        process = subprocess.Popen([LAB, "exact", self.name, folder, "--timeout", "1500", "--log", log],
                                    stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        return Move(name, process, log, whole and not until)
+        return Move(name, process, log, whole and not how.get("until"))
 
 
 class Move:

@@ -4,7 +4,7 @@ import os
 import shutil
 
 from harness import programs
-from exactmove import Exact
+from exactmove import PREPARE, Exact, job
 
 READY = "bench: waits"
 # A link has two directions, and lo only one queue: what comes from the destination, port 7003, has a queue of its own. Frames of
@@ -42,6 +42,23 @@ fi
 # what receive says of itself, for people
 AFTER = "sed 's/^/log /' /var/log/xen/postcopy-receive-g.log 2>/dev/null; true"
 WAITED_BY_MOVE_S = 5  # what exactmove.py waits before it moves a guest, undisturbed as well
+# Debian's library, for modes that ask for it: in place of ours for all that the destination starts, device models above all
+LIBRARY = os.path.join(programs.TOP, "build/unpacked/libxenforeignmemory1/usr/lib/x86_64-linux-gnu/libxenforeignmemory.so.1")
+PREPARE_LIBRARY = "mkdir /debian; cp libxenforeignmemory.so.1 /debian/"
+DEBIANS = "' LD_LIBRARY_PATH='/debian"  # more of the destination's environment, after receive's options
+
+
+def how(matrix, cell):
+    """The arguments of job() that make a cell."""
+    values = {"workload": cell.workload, "link": matrix["link"], "settle_s": matrix["settle_s"],
+              "undisturbed_us": 1e6 * max(0, matrix["undisturbed_s"] - WAITED_BY_MOVE_S)}
+    return {"options": cell.way["options"], "receive": cell.way["receive"] + (DEBIANS if cell.way["library"] == "debian" else ""),
+            "weight": matrix["weight"], "before": BEFORE % values, "meanwhile": MEANWHILE % values, "after": AFTER}
+
+
+def scripts(matrix, cell):
+    """All that the jobs of a cell run in dom0, as text."""
+    return [PREPARE, job(**how(matrix, cell))]
 
 
 class Host:
@@ -51,8 +68,10 @@ class Host:
         self.matrix, self.kind = matrix, kind
         self.payload = os.path.join(programs.TOP, "build/bench/payload", f"{matrix.name}-{kind}-{os.getpid()}")
         guest = ["--type", "hvm", "--disk", "1"] if kind == "hvm" else []
+        debians = any(way["library"] == "debian" for way in matrix.ways().values())
         self.exact = Exact(f"bench-{matrix.name}-{kind}", matrix["memory"], host=["--mem", str(2 * matrix["memory"] + 2048),
-                           *matrix["host"]], guest=guest, payload=self.payload, ready=READY)
+                           *matrix["host"]], guest=[*guest, "--vcpus", str(matrix["vcpus"])], payload=self.payload, ready=READY,
+                           files=[LIBRARY] if debians else [], prepare=PREPARE_LIBRARY if debians else "")
 
     def __enter__(self):
         programs.payload(self.payload, self.matrix)
@@ -67,7 +86,4 @@ class Host:
 
     def move(self, cell):
         """Runs it to its end; returns the Move."""
-        values = {"workload": cell.workload, "link": self.matrix["link"], "settle_s": self.matrix["settle_s"],
-                  "undisturbed_us": 1e6 * max(0, self.matrix["undisturbed_s"] - WAITED_BY_MOVE_S)}
-        return self.exact.start(cell.name, cell.way["options"], receive=cell.way["receive"], weight=self.matrix["weight"],
-                                before=BEFORE % values, meanwhile=MEANWHILE % values, after=AFTER).wait()
+        return self.exact.start(cell.name, **how(self.matrix, cell)).wait()

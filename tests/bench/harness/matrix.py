@@ -45,7 +45,7 @@ class Matrix:
         if self.values["mode"] != "exact":
             raise MatrixError(f"{path}: mode {self.values['mode']!r}: exact is what there is")
         for name, mode in self.values["modes"].items():
-            odd = sorted(set(mode) - {"title", "options", "receive", "preload"})
+            odd = sorted(set(mode) - {"title", "options", "receive", "library"})
             if odd or not re.fullmatch(r"[a-z0-9-]+", name):
                 raise MatrixError(f"{path}: modes.{name}: {odd or 'its name: small letters, digits and -'}")
         self.name, self.path = self.values["name"], path
@@ -55,7 +55,7 @@ class Matrix:
 
     def ways(self):
         """{mode: its title, options and all words for receive}"""
-        return {name: {"title": mode.get("title", name), "options": mode.get("options", ""), "preload": mode.get("preload", ""),
+        return {name: {"title": mode.get("title", name), "options": mode.get("options", ""), "library": mode.get("library", ""),
                        "receive": f"{self['receive']} {mode.get('receive', '')}".strip()}
                 for name, mode in self["modes"].items()}
 

@@ -18,9 +18,9 @@ WITNESS = os.path.join(TOP, "build/witness/memwitness")
 MEMTESTER = os.path.join(TOP, "build/unpacked/memtester/usr/sbin/memtester")
 PAGER = os.path.join(TOP, "build/pager/xenpaging-pc")
 MODULES = ("loop", "squashfs", "brd")
-# what a move runs besides the pager, and what makes jobs of cells
-ENVIRONMENT = ("pager/hooks/postcopy", "tests/cases/transport/via", "tests/cases/transport/answer", "tests/cases/exactmove.py",
-               "tests/bench/harness/cell.py", "tests/lab/exact-loop", "tests/lab/dom0-init", "tests/lab/guest-init")
+# what a move runs besides the pager, and the scripts of its job
+ENVIRONMENT = ("pager/hooks/postcopy", "tests/cases/transport/via", "tests/cases/transport/answer", "tests/lab/exact-loop",
+               "tests/lab/dom0-init", "tests/lab/guest-init")
 
 
 def _tools(path):

@@ -9,7 +9,7 @@ import threading
 import time
 
 from harness import measure, programs, store
-from harness.cell import Host
+from harness.cell import Host, scripts
 from exactmove import Move
 from figures import versions
 from lab import Failure
@@ -26,7 +26,7 @@ class Run:
     def key(self, cell):
         """Cells of the same key have the same figures: exact mode, the same programs."""
         versions_ = {name: value for name, value in self.versions.items() if name != "machine"}
-        return store.digest([FORMAT, self.matrix.inputs(cell), self.hashes, versions_])
+        return store.digest([FORMAT, self.matrix.inputs(cell), scripts(self.matrix, cell), self.hashes, versions_])
 
     def say(self, text):
         with self.lock:
