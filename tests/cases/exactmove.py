@@ -75,13 +75,15 @@ tty=$(xenstore-read /local/domain/$(xl domid g)/console/tty)
 console=/var/log/xen/console/guest-g--incoming.log
 guest() { # COMMAND: the report that comes after it, as soon as it has come
     lines=$(wc -l <$console)
+    mkfifo /tmp/follow.$1
+    timeout 200 lab-agent follow $console >/tmp/follow.$1 &
     echo $1 >$tty
     while read -r line; do
         if [ $((lines -= 1)) -lt 0 ] && [[ $line == *"\\"type\\":\\"$1\\""* ]]; then
             echo "$line" >/tmp/$1
             break
         fi
-    done < <(exec timeout 200 lab-agent follow $console)
+    done </tmp/follow.$1
 }
 guest sweep
 guest stats

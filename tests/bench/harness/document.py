@@ -9,7 +9,7 @@ from html import escape
 
 CSS = """
 :root{color-scheme:light dark}
-body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:2em auto;padding:0 1em;color:#222;background:#fff}
+body{font:15px/1.5 system-ui,sans-serif;max-width:1080px;margin:2em auto;padding:0 1em;color:#222;background:#fff}
 h1{font-size:1.6em}h2{margin-top:2em;font-size:1.25em}h3{font-size:1.05em}
 table{border-collapse:collapse;margin:1em 0;font-size:13px;font-variant-numeric:tabular-nums}
 .wide{overflow-x:auto}

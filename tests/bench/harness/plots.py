@@ -39,9 +39,9 @@ def _rows(data):
     return found, y
 
 
-def _frame(data, title, better, top, unit):
+def _frame(data, title, better, top, unit, below=16):
     rows, end = _rows(data)
-    drawing = Drawing(WIDTH, end + 50, title, better)
+    drawing = Drawing(WIDTH, end + below, title, better)
     left, right = 190, WIDTH - 90
     scale = (right - left) / top
     for value in ticks(top):
@@ -69,7 +69,7 @@ def phases(data):
     top = _top([total(*row[:2]) for row in _rows(data)[0]])
     drawing, rows, left, scale, end = _frame(
         data, f"What a move takes ({data.kind.upper()} guest)", "Red is what the guest stands for: the shorter, the better. Bars end when "
-        "every page is there.", top, "s")
+        "every page is there.", top, "s", below=46)
     for workload, mode, y in rows:
         x = left
         for i, (name, text) in enumerate(PHASES):

@@ -13,7 +13,7 @@ def digest(value):
 def append(path, value):
     """A whole line or nothing, on disk when it returns: a run may be interrupted at any time."""
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    line = (json.dumps(value, sort_keys=True) + "\n").encode()
+    line = (json.dumps(value) + "\n").encode()
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         os.write(fd, line)
