@@ -22,7 +22,7 @@ tell() { echo "$@" >$(xenstore-read /local/domain/$(xl domid g)/console/tty); }
 tell work %(workload)s
 timeout 300 lab-agent follow /var/log/xen/console/guest-g.log '"type":"start"' >/dev/null || { cat /var/log/xen/console/guest-g.log; exit 1; }
 """ + LINK + """
-mark undisturbed
+%(warm)smark undisturbed
 usleep %(undisturbed_us)d
 """
 # The rate is back to what it was some seconds after the last page has come; then memory is looked at, which disturbs it.
@@ -50,7 +50,8 @@ DEBIANS = "' LD_LIBRARY_PATH='/debian"  # more of the destination's environment,
 
 def how(matrix, cell):
     """The arguments of job() that make a cell."""
-    values = {"workload": cell.workload, "link": matrix["link"], "settle_s": matrix["settle_s"],
+    warm = matrix.warm_s(cell)
+    values = {"workload": cell.workload, "warm": f"sleep {warm}\n" if warm else "", "link": matrix["link"], "settle_s": matrix["settle_s"],
               "undisturbed_us": 1e6 * max(0, matrix["undisturbed_s"] - WAITED_BY_MOVE_S)}
     return {"options": cell.way["options"], "receive": cell.way["receive"] + (DEBIANS if cell.way["library"] == "debian" else ""),
             "weight": matrix["weight"], "before": BEFORE % values, "meanwhile": MEANWHILE % values, "after": AFTER}

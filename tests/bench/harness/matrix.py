@@ -6,6 +6,7 @@ import tomllib
 
 DEFAULTS = {"mode": "exact", "types": ["pvh"], "workloads": ["idle"], "memory": 256, "vcpus": 2, "weight": 512, "undisturbed_s": 10,
             "settle_s": 4, "rate": 4000, "quota": 25, "tick_ms": 20, "receive": "", "pass_s": None, "title": "", "host": [],
+            "warm_s": {},  # {workload: seconds}
             # the report's, and of no influence on figures
             "about": [], "not_shown": [], "reference": None}
 NEEDED = ("name", "link", "modes")
@@ -64,8 +65,11 @@ class Matrix:
         return [cell for kind in self["types"] for workload in self["workloads"] for mode, way in self.ways().items()
                 for cell in [Cell(kind, workload, mode, way)] if re.search(only, cell.name)]
 
+    def warm_s(self, cell):
+        return self["warm_s"].get(cell.workload, 0)
+
     def inputs(self, cell):
-        """All of the matrix that this cell's figures depend on."""
+        """All of the matrix that this cell's figures depend on, besides what its scripts say."""
         return {key: self[key] for key in INPUTS} | {"type": cell.kind, "workload": cell.workload, "way": {
             key: value for key, value in cell.way.items() if key != "title"}}
 
