@@ -6,7 +6,7 @@ DESTDIR ?=
 B := build
 BIN := $(B)/pager/xenpaging-pc
 
-.PHONY: all help setup xen xen-4.20 xen-dev xen-export images deb demo test test-long bench-paging bench-suspend lint sanitize install clean
+.PHONY: all help setup xen xen-4.20 xen-dev xen-export images deb demo test test-long bench bench-paging bench-suspend lint sanitize install clean
 
 all: ## build xenpaging-pc into build/pager/
 	@$(MAKE) --no-print-directory -C pager OUT=../$(B)/pager
@@ -47,6 +47,10 @@ test: images lint sanitize ## every test that CI runs; ends with `N passed, N fa
 test-long: images deb ## soaks and everything beyond 30 minutes; latest result in tests/results/
 	@tests/setup/install packages-long.txt
 	@tests/run test-long
+
+bench: images ## guests that work, moved in five ways: the matrix of 2017, in exact mode; report in build/results/2017/ (hours)
+	@tests/bench/bench run 2017
+	@tests/bench/bench report $(B)/results/bench-2017.jsonl --out $(B)/results/2017
 
 bench-paging: images ## batches, ranges, superpages, a pager killed: in exact mode; figures in build/results/
 	@tests/bench/bench-paging

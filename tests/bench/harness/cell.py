@@ -20,7 +20,8 @@ BEFORE = """
 mark() { echo "$@" | lab-agent stamp | sed 's/^/mark /'; }
 tell() { echo "$@" >$(xenstore-read /local/domain/$(xl domid g)/console/tty); }
 tell work %(workload)s
-timeout 300 lab-agent follow /var/log/xen/console/guest-g.log '"type":"start"' >/dev/null || { cat /var/log/xen/console/guest-g.log; exit 1; }
+timeout 300 lab-agent follow /var/log/xen/console/guest-g.log '"type":"start"' >/dev/null || \
+{ cat /var/log/xen/console/guest-g.log; exit 1; }
 """ + LINK + """
 %(warm)smark undisturbed
 usleep %(undisturbed_us)d
@@ -51,7 +52,8 @@ DEBIANS = "' LD_LIBRARY_PATH='/debian"  # more of the destination's environment,
 def how(matrix, cell):
     """The arguments of job() that make a cell."""
     warm = matrix.warm_s(cell)
-    values = {"workload": cell.workload, "warm": f"sleep {warm}\n" if warm else "", "link": matrix["link"], "settle_s": matrix["settle_s"],
+    values = {"workload": cell.workload, "warm": f"sleep {warm}\n" if warm else "", "link": matrix["link"],
+              "settle_s": matrix["settle_s"],
               "undisturbed_us": 1e6 * max(0, matrix["undisturbed_s"] - WAITED_BY_MOVE_S)}
     return {"options": cell.way["options"], "receive": cell.way["receive"] + (DEBIANS if cell.way["library"] == "debian" else ""),
             "weight": matrix["weight"], "before": BEFORE % values, "meanwhile": MEANWHILE % values, "after": AFTER}

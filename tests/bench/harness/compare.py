@@ -1,9 +1,9 @@
 """`bench compare`: two result files, cell by cell, figure by figure."""
 
 # Less is better; what is not here is reported but judged by nobody.
-BETTER_LESS = ("precopy_s", "suspend_s", "postcopy_s", "total_s", "gap_s", "move_gap_s", "loss_s", "loss_after_s", "bytes", "bytes_back",
-               "faults_guest", "faults_foreign", "ring_requests", "hypercalls", "round_trips", "stall_p50_ms", "stall_p99_ms",
-               "stall_max_ms", "wrong_bytes")
+BETTER_LESS = ("precopy_s", "suspend_s", "postcopy_s", "total_s", "gap_s", "move_gap_s", "loss_s", "loss_after_s", "bytes",
+               "bytes_back", "faults_guest", "faults_foreign", "ring_requests", "hypercalls", "round_trips", "stall_p50_ms",
+               "stall_p99_ms", "stall_max_ms", "wrong_bytes")
 # Differences below these are noise of where a tick or a step of work falls, whatever they are in percent.
 NOISE = {"_s": 0.05, "_ms": 0.5, "loss_s": 0.5, "loss_after_s": 0.5}
 

@@ -4,8 +4,8 @@ import os
 import re
 import tomllib
 
-DEFAULTS = {"mode": "exact", "types": ["pvh"], "workloads": ["idle"], "memory": 256, "vcpus": 2, "weight": 512, "undisturbed_s": 10,
-            "settle_s": 4, "rate": 4000, "quota": 25, "tick_ms": 20, "receive": "", "pass_s": None, "title": "", "host": [],
+DEFAULTS = {"mode": "exact", "types": ["pvh"], "workloads": ["idle"], "memory": 256, "vcpus": 2, "weight": 512,
+            "undisturbed_s": 10, "settle_s": 4, "rate": 4000, "quota": 25, "tick_ms": 20, "receive": "", "title": "", "host": [],
             "warm_s": {},  # {workload: seconds}
             # the report's, and of no influence on figures
             "about": [], "not_shown": [], "reference": None}

@@ -65,8 +65,8 @@ def verdict(move, cell):
         raise Wrong("no sweep, or no statistics")
     wrong = sweep["wrong_bytes"] + stats["wrong_bytes"]
     said = re.findall(r"^bench: (.*)$", move.log, re.M)
-    expected = {"fio": r"fio ends with \d+, 0 bad, err=0", "memtester": "memtester runs, 0 failures"}.get(cell.workload, "nothing to say")
-    if not any(re.fullmatch(expected, line.strip()) for line in said):
+    expected = {"fio": r"fio ends with \d+, 0 bad, err=0", "memtester": "memtester runs, 0 failures"}
+    if not any(re.fullmatch(expected.get(cell.workload, "nothing to say"), line.strip()) for line in said):
         raise Wrong(f"the workload says {said}")
     if wrong:
         raise Wrong(f"{wrong} wrong bytes")
@@ -80,7 +80,8 @@ def of_receive(receive):
     faults, ring = receive["faults"], receive["ring"]
     found = {"faults_guest": faults["guest"], "faults_foreign": faults["foreign"], "ring_requests": ring["requests"],
              "hypercalls": sum(receive["hypercalls"].values()), "round_trips": receive["link"]["round_trips"],
-             "pages_set": receive["pages"]["set"], "superpages": receive["superpages"]["prep"] + receive["superpages"]["collapse"]}
+             "pages_set": receive["pages"]["set"],
+             "superpages": receive["superpages"]["prep"] + receive["superpages"]["collapse"]}
     for quantile in ("p50", "p99", "max"):
         found[f"stall_{quantile}_ms"] = round(faults["latency_us"][quantile] / 1000, 3)
     return found, faults["latency_us"]["histogram"]
@@ -110,8 +111,8 @@ def figures(move, cell, matrix):
         "loss_after_s": loss.lost(ticks, rate, when["last"], when["settled"]),
     }
     result = {name: round(value, 3) for name, value in result.items()}
-    result |= {"rate": round(rate, 2), "bytes": forth, "bytes_back": back, "bytes_ratio": round(forth / (matrix["memory"] << 20), 4),
-               "wrong_bytes": verdict(move, cell)}
+    result |= {"rate": round(rate, 2), "bytes": forth, "bytes_back": back,
+               "bytes_ratio": round(forth / (matrix["memory"] << 20), 4), "wrong_bytes": verdict(move, cell)}
     more = {"gaps": loss.histogram(loss.gaps(disturbed), EDGES_S), "slot_s": SLOT_S, "from_s": when["begin"] - when["start"]}
     more["series"] = [[round(t + more["from_s"], 3), value] for t, value in
                       loss.share(ticks, rate, when["begin"], when["settled"], SLOT_S)]

@@ -68,8 +68,8 @@ def phases(data):
         return sum(data.figure(workload, mode, name) or 0 for name, _ in PHASES)
     top = _top([total(*row[:2]) for row in _rows(data)[0]])
     drawing, rows, left, scale, end = _frame(
-        data, f"What a move takes ({data.kind.upper()} guest)", "Red is what the guest stands for: the shorter, the better. Bars end when "
-        "every page is there.", top, "s", below=46)
+        data, f"What a move takes ({data.kind.upper()} guest)",
+        "Red is how long the guest stands: the shorter, the better. Bars end when every page is there.", top, "s", below=46)
     for workload, mode, y in rows:
         x = left
         for i, (name, text) in enumerate(PHASES):
@@ -138,8 +138,9 @@ def rates(data, modes):
 
 def stalls(data, modes):
     """Which share of a guest's waits for pages is longer than x."""
-    drawing, panels = _panels(data, f"How long vcpus wait for an absent page ({data.kind.upper()})",
-                              "Share of waits that are longer than x: further left and lower is better. Plain migration has none.", 150)
+    drawing, panels = _panels(
+        data, f"How long vcpus wait for an absent page ({data.kind.upper()})",
+        "Share of waits that are longer than x: further left and lower is better. Plain migration has none.", 150)
     low, high = 0.1, 10000  # ms
     for workload, left, top, width, height in panels:
         def place(ms, share):

@@ -65,5 +65,6 @@ def _hash(paths):
 def hashes():
     """{what: hash of it}: what every cell depends on, besides the matrix and the versions."""
     workloads = [os.path.join(WORKLOADS, name) for name in os.listdir(WORKLOADS)]
-    return {"pager": _hash([PAGER]), "witness": _hash([WITNESS]), "workloads": _hash([*workloads, shutil.which("fio"), MEMTESTER]),
+    return {"pager": _hash([PAGER]), "witness": _hash([WITNESS]),
+            "workloads": _hash([*workloads, shutil.which("fio"), MEMTESTER]),
             "environment": _hash(os.path.join(TOP, name) for name in ENVIRONMENT), "kernel": kernels.get().package}

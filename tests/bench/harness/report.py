@@ -6,16 +6,17 @@ from harness import document, plots, store
 from harness.plots import Data
 
 COLUMNS = (  # figure, head, digits, factor
-    ("precopy_s", "before, s", 2, 1), ("suspend_s", "suspended, s", 3, 1), ("postcopy_s", "absent, s", 2, 1), ("total_s", "total, s", 2, 1),
-    ("gap_s", "longest gap, s", 2, 1), ("loss_s", "loss, s", 2, 1), ("bytes", "MB on the link", 1, 1e-6),
-    ("bytes_ratio", "of memory", 2, 1), ("wrong_bytes", "wrong bytes", 0, 1))
+    ("precopy_s", "before, s", 2, 1), ("suspend_s", "suspended, s", 3, 1), ("postcopy_s", "absent, s", 2, 1),
+    ("total_s", "total, s", 2, 1), ("gap_s", "longest gap, s", 2, 1), ("loss_s", "loss, s", 2, 1),
+    ("bytes", "MB on the link", 1, 1e-6), ("bytes_ratio", "of memory", 2, 1), ("wrong_bytes", "wrong bytes", 0, 1))
 PAGER = (
     ("pages_set", "pages absent", 0, 1), ("faults_guest", "guest faults", 0, 1), ("faults_foreign", "foreign requests", 0, 1),
     ("ring_requests", "ring requests", 0, 1), ("round_trips", "round trips", 0, 1), ("hypercalls", "hypercalls", 0, 1),
     ("stall_p50_ms", "wait p50, ms", 1, 1), ("stall_p99_ms", "p99, ms", 1, 1), ("stall_max_ms", "longest, ms", 1, 1),
     ("superpages", "superpages", 0, 1))
 HEADLINES = (
-    ("suspend_s", "Suspended", 2, "Seconds from the guest's last tick on its old host to its being unpaused on the new one. Less is better."),
+    ("suspend_s", "Suspended", 2,
+     "Seconds from the guest's last tick on its old host to its being unpaused on the new one. Less is better."),
     ("gap_s", "Longest gap", 2, "Seconds between two ticks, the longest while the guest is disturbed. Less is better."),
     ("loss_s", "Loss area", 2, "Seconds of undisturbed work that the move cost in all. Less is better."))
 
@@ -83,7 +84,8 @@ class Report:
                 continue
             counted += 1
             found = [f"{text} {figures[name]:.2f} s against {base['figures'][name]:.2f} s"
-                     for name, text in (("suspend_s", "suspended"), ("gap_s", "longest gap"), ("loss_s", "loss"), ("total_s", "total"))
+                     for name, text in (("suspend_s", "suspended"), ("gap_s", "longest gap"), ("loss_s", "loss"),
+                                        ("total_s", "total"))
                      if figures[name] > base["figures"][name] * 1.05 + 0.05]
             if found:
                 worse.append(f"{kind.upper()} {workload}, {self.modes[mode]}: " + ", ".join(found))
@@ -113,8 +115,8 @@ class Report:
         self.add("h", 2, "What this was measured on")
         rows = [["command", "`" + " ".join(self.metas[-1]["command"]) + "`"], ["commit", ", ".join(commits)]]
         rows += [[name, str(value)] for name, value in sorted((versions | hashes).items())]
-        rows += [[key, str(self.values[key])] for key in ("memory", "vcpus", "link", "weight", "receive", "rate", "quota", "tick_ms",
-                                                          "undisturbed_s", "settle_s")]
+        rows += [[key, str(self.values[key])] for key in ("memory", "vcpus", "link", "weight", "receive", "rate",
+                                                          "quota", "tick_ms", "undisturbed_s", "settle_s")]
         self.add("table", ["what", "is"], rows)
 
     def write_up(self):
@@ -122,8 +124,9 @@ class Report:
         for text in self.values.get("about", []):
             self.add("p", text)
         expected = len(self.values["types"]) * len(self.values["workloads"]) * len(self.modes)
-        if len(self.rows()) < expected:
-            self.add("p", f"**{expected - len(self.rows())} of {expected} cells are not measured:** they are missing or empty below.")
+        missing = expected - len(self.rows())
+        if missing:
+            self.add("p", f"**{missing} of {expected} cells are not measured:** they are missing or empty below.")
         self.add("h", 2, "At a glance")
         for headline in HEADLINES:
             self.headline(*headline)

@@ -6,11 +6,13 @@ STYLE = """
 text{font:12px system-ui,sans-serif;fill:#222}
 .title{font-size:15px;font-weight:600}.note,.axis{fill:#555}.small{font-size:11px}
 .grid{stroke:#ddd;stroke-width:1}.base{stroke:#888;stroke-width:1}.back{fill:#fff}
-.c0{fill:#8a8a8a}.c1{fill:#2f6fb5}.c2{fill:#8ab8e6}.c3{fill:#c44e1f}.c4{fill:#f0a878}.p0{fill:#9fb4c7}.p1{fill:#c0392b}.p2{fill:#6aa84f}
+.c0{fill:#8a8a8a}.c1{fill:#2f6fb5}.c2{fill:#8ab8e6}.c3{fill:#c44e1f}.c4{fill:#f0a878}
+.p0{fill:#9fb4c7}.p1{fill:#c0392b}.p2{fill:#6aa84f}
 .l0,.l1,.l2,.l3,.l4{fill:none;stroke-width:1.6;stroke-linejoin:round}
 .l0{stroke:#8a8a8a}.l1{stroke:#2f6fb5}.l2{stroke:#8ab8e6}.l3{stroke:#c44e1f}.l4{stroke:#f0a878}
-@media (prefers-color-scheme:dark){text{fill:#e4e4e4}.note,.axis{fill:#aaa}.grid{stroke:#3a3a3a}.base{stroke:#888}.back{fill:#181818}
-.c0{fill:#a5a5a5}.c1{fill:#5b9be0}.c3{fill:#e0703f}.l0{stroke:#a5a5a5}.l1{stroke:#5b9be0}.l3{stroke:#e0703f}.p0{fill:#5f7488}.p1{fill:#e05545}}
+@media (prefers-color-scheme:dark){text{fill:#e4e4e4}.note,.axis{fill:#aaa}.grid{stroke:#3a3a3a}.back{fill:#181818}
+.c0{fill:#a5a5a5}.c1{fill:#5b9be0}.c3{fill:#e0703f}.l0{stroke:#a5a5a5}.l1{stroke:#5b9be0}.l3{stroke:#e0703f}
+.p0{fill:#5f7488}.p1{fill:#e05545}}
 """
 
 
