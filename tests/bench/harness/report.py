@@ -8,6 +8,7 @@ from harness.plots import Data
 COLUMNS = (  # figure, head, digits, factor
     ("precopy_s", "before, s", 2, 1), ("suspend_s", "suspended, s", 3, 1), ("postcopy_s", "absent, s", 2, 1),
     ("total_s", "total, s", 2, 1), ("gap_s", "longest gap, s", 2, 1), ("loss_s", "loss, s", 2, 1),
+    ("loss_after_s", "of it from suspension on", 2, 1),
     ("bytes", "MB on the link", 1, 1e-6), ("bytes_ratio", "of memory", 2, 1), ("wrong_bytes", "wrong bytes", 0, 1))
 PAGER = (
     ("pages_set", "pages absent", 0, 1), ("faults_guest", "guest faults", 0, 1), ("faults_foreign", "foreign requests", 0, 1),
