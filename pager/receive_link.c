@@ -323,6 +323,8 @@ static void on_set(struct receiver *r, const struct pool_descriptor *d)
         receive_go(r);
     ask_early(r);
     receive_check_complete(r);
+    /* Whoever started the guest's domain waits to hear it. */
+    status_server_flush(&r->run.status);
 }
 
 static void on_page(struct receiver *r, const struct pool_descriptor *d)

@@ -97,8 +97,16 @@ static json_t *render(void *data)
 static const char *command(void *data, const char *word)
 {
     struct session_run *run = data;
+    const char *why = run->command ? run->command(run->data, word) : "this session takes no commands";
 
-    return run->command ? run->command(run->data, word) : "this session takes no commands";
+    if (why)
+        return why;
+    status_server_changed(&run->status);
+    /* Of what "activate" begins the end is what matters. Who says another waits for the report, and a guest
+     * for them. */
+    if (strcmp(word, "activate") != 0)
+        status_server_flush(&run->status);
+    return NULL;
 }
 
 static void begin(struct session_run *run)

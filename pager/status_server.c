@@ -64,9 +64,7 @@ static void carry_out(struct status_client *c)
     struct status_server *server = c->server;
     const char *why = server->command ? server->command(server->data, c->word) : "no word is known here";
 
-    if (!why)
-        status_server_changed(server);
-    else
+    if (why)
         refuse(c, why);
 }
 
@@ -234,7 +232,7 @@ int status_server_start_on(struct status_server *server, int fd, struct ev_loop 
     snprintf(server->path, sizeof(server->path), "%s", path);
     ev_io_init(&server->listener, on_connect, server->fd, EV_READ);
     server->listener.data = server;
-    /* Nobody waits for a report as urgently as a guest does for what else this process has to do. */
+    /* Few wait for a report as urgently as a guest does for what else this process has to do. */
     ev_idle_init(&server->at_leisure, on_leisure);
     ev_set_priority(&server->at_leisure, EV_MINPRI);
     ev_timer_init(&server->at_last, on_last, LATEST_S, 0.);

@@ -28,7 +28,7 @@ struct status_server {
     struct status_client client[STATUS_CLIENTS];
     char path[108];
     json_t *(*render)(void *data); /* a new reference */
-    /* Carry out a client's word: NULL, or why not. */
+    /* Carry out a client's word, and report it: NULL, or why not. */
     const char *(*command)(void *data, const char *word);
     void *data;
     int fd;
