@@ -45,7 +45,6 @@ fi
 AFTER = "sed 's/^/log /' /var/log/xen/postcopy-receive-g.log 2>/dev/null; true"
 WAITED_BY_MOVE_S = 5  # what exactmove.py waits before it moves a guest, undisturbed as well
 # Debian's library, for modes that ask for it: in place of ours for all that the destination starts, device models above all
-LIBRARY = os.path.join(programs.TOP, "build/unpacked/libxenforeignmemory1/usr/lib/x86_64-linux-gnu/libxenforeignmemory.so.1")
 PREPARE_LIBRARY = "mkdir /debian; cp libxenforeignmemory.so.1 /debian/"
 DEBIANS = "' LD_LIBRARY_PATH='/debian"  # more of the destination's environment, after receive's options
 
@@ -61,8 +60,15 @@ def how(matrix, cell):
 
 
 def scripts(matrix, cell):
-    """All that the jobs of a cell run in dom0, as text."""
-    return [PREPARE, job(**how(matrix, cell))]
+    """All that the jobs of a cell run in dom0, as text, and the machines that they run on."""
+    return [PREPARE, PREPARE_LIBRARY, job(**how(matrix, cell)), machines(matrix, cell.kind)]
+
+
+def machines(matrix, kind):
+    """The options of a host and of its guest."""
+    guest = ["--type", "hvm", "--disk", "1"] if kind == "hvm" else []
+    return {"host": ["--mem", str(2 * matrix["memory"] + 2048), *matrix["host"]],
+            "guest": [*guest, "--vcpus", str(matrix["vcpus"])]}
 
 
 class Host:
@@ -71,11 +77,9 @@ class Host:
     def __init__(self, matrix, kind):
         self.matrix, self.kind = matrix, kind
         self.payload = os.path.join(programs.TOP, "build/bench/payload", f"{matrix.name}-{kind}-{os.getpid()}")
-        guest = ["--type", "hvm", "--disk", "1"] if kind == "hvm" else []
         debians = any(way["library"] == "debian" for way in matrix.ways().values())
-        self.exact = Exact(f"bench-{matrix.name}-{kind}", matrix["memory"], host=["--mem", str(2 * matrix["memory"] + 2048),
-                           *matrix["host"]], guest=[*guest, "--vcpus", str(matrix["vcpus"])], payload=self.payload, ready=READY,
-                           files=[LIBRARY] if debians else [], prepare=PREPARE_LIBRARY if debians else "")
+        self.exact = Exact(f"bench-{matrix.name}-{kind}", matrix["memory"], payload=self.payload, ready=READY,
+                           **machines(matrix, kind), files=[programs.LIBRARY] if debians else [], prepare=PREPARE_LIBRARY if debians else "")
 
     def __enter__(self):
         programs.payload(self.payload, self.matrix)

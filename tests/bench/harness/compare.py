@@ -14,6 +14,17 @@ def rows(old, new):
             for name in old if name in new for figure in old[name]["figures"] if figure in new[name]["figures"]]
 
 
+def missing(old, new):
+    """What is judged and the new file lacks: a cell that failed is no better than a slow one."""
+    found = []
+    for name, cell in old.items():
+        if name not in new:
+            found.append(name)
+        else:
+            found += [f"{name}.{figure}" for figure in cell["figures"] if figure in BETTER_LESS and figure not in new[name]["figures"]]
+    return found
+
+
 def noise(figure):
     return NOISE.get(figure) or next((least for end, least in NOISE.items() if figure.endswith(end)), 0)
 

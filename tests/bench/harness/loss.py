@@ -6,7 +6,8 @@ this one has not, in seconds of undisturbed work, is the loss:
     integral of (1 - rate(t) / rate0) dt  =  (t1 - t0) - (n1 - n0) / rate0
 
 Counters come in steps (a block written, a pass over memory), so rates are taken between two ticks at which the counter has just
-moved: else half a step at either end would count.
+moved: else half a step at either end would count. What comes after the last move is lost but for one undisturbed step: a guest
+that does nothing any more loses all of it.
 """
 
 
@@ -24,21 +25,22 @@ def within(ticks, start, end):
 
 
 def undisturbed(ticks, start, end):
-    """Work per second between start and end; None if the counter did not move twice."""
+    """(work per second, seconds between two moves of the counter) between start and end; None if it did not move twice."""
     moved = steps(within(ticks, start, end))[1:]  # the first may be amid a step
     if len(moved) < 2 or moved[-1][1] <= moved[0][1]:
         return None
-    return (moved[-1][1] - moved[0][1]) / (moved[-1][0] - moved[0][0])
+    took = moved[-1][0] - moved[0][0]
+    return (moved[-1][1] - moved[0][1]) / took, took / (len(moved) - 1)
 
 
-def lost(ticks, rate, start, end):
-    """Seconds of undisturbed work that are missing between start and end."""
+def lost(ticks, rate, step, start, end):
+    """Seconds of undisturbed work that are missing between start and end. step: seconds between two undisturbed moves."""
     before = [tick for tick in steps(ticks) if tick[0] <= start]
     after = [tick for tick in steps(ticks) if tick[0] <= end]
     if not before or not after or not rate:
         return None
     (t0, n0), (t1, n1) = before[-1], after[-1]
-    return (t1 - t0) - (n1 - n0) / rate
+    return (end - t0) - (n1 - n0) / rate - min(end - t1, step)
 
 
 def share(ticks, rate, start, end, width):
@@ -56,8 +58,10 @@ def share(ticks, rate, start, end, width):
     return [(round((slot + 0.5) * width, 3), round(work / width / rate, 4)) for slot, work in enumerate(done)]
 
 
-def gaps(ticks):
-    return [b[0] - a[0] for a, b in zip(ticks, ticks[1:])]
+def gaps(ticks, start=float("-inf"), end=float("inf")):
+    """Of those that reach into start .. end. One that is not over at `end` counts up to there."""
+    found = [min(b[0], end) - a[0] for a, b in zip(ticks, ticks[1:]) if b[0] >= start and a[0] <= end]
+    return found + ([end - ticks[-1][0]] if ticks and ticks[-1][0] < end < float("inf") else [])
 
 
 def histogram(lengths, edges):

@@ -43,10 +43,10 @@ def count_ticks(ticks):
 
 def bytes_sent(log):
     """(to the destination, back), with headers, both from before xl migrate until all is over."""
-    sent = [int(n) for n in re.findall(r"^link +Sent (\d+) bytes", log, re.M)]
-    if len(sent) != 2:
+    sent = dict(re.findall(r"^link +qdisc netem (\d+):.*\n+link +Sent (\d+) bytes", log, re.M))
+    if set(sent) != {"10", "20"}:
         raise Wrong(f"bytes of two directions are needed, found {sent}")
-    return sent
+    return int(sent["10"]), int(sent["20"])
 
 
 def times(move, cell, old, new):
@@ -89,6 +89,13 @@ def of_receive(receive):
 
 def figures(move, cell, matrix):
     """({figure: value}, series and histograms) of a cell that went well."""
+    try:
+        return _figures(move, cell, matrix)
+    except (KeyError, IndexError, TypeError, ValueError) as e:
+        raise Wrong(f"its log does not say all: {e!r}") from e
+
+
+def _figures(move, cell, matrix):
     idle = cell.workload == "idle"
     found, repeated = ticks_of(move.log, idle)
     if len(found) != 2 or repeated:
@@ -98,22 +105,23 @@ def figures(move, cell, matrix):
     if not idle and any(b[1] < a[1] for a, b in zip(ticks, ticks[1:])):
         raise Wrong("work was undone")
     when = times(move, cell, old, new)
-    rate = loss.undisturbed(ticks, when["begin"], when["start"])
-    if not rate:
+    undisturbed = loss.undisturbed(ticks, when["begin"], when["start"])
+    if not undisturbed:
         raise Wrong("no undisturbed rate")
-    disturbed = loss.within(ticks, when["start"], when["settled"])
+    rate, step = undisturbed
+    gaps = loss.gaps(ticks, when["start"], when["settled"])
     forth, back = bytes_sent(move.log)
     result = {
         "precopy_s": when["last"] - when["start"], "suspend_s": when["runs"] - when["last"],
         "postcopy_s": when["complete"] - when["runs"], "total_s": when["complete"] - when["start"],
-        "gap_s": max(loss.gaps(disturbed)), "move_gap_s": when["first"] - when["last"],
-        "loss_s": loss.lost(ticks, rate, when["start"], when["settled"]),
-        "loss_after_s": loss.lost(ticks, rate, when["last"], when["settled"]),
+        "gap_s": max(gaps), "move_gap_s": when["first"] - when["last"],
+        "loss_s": loss.lost(ticks, rate, step, when["start"], when["settled"]),
+        "loss_after_s": loss.lost(ticks, rate, step, when["last"], when["settled"]),
     }
     result = {name: round(value, 3) for name, value in result.items()}
     result |= {"rate": round(rate, 2), "bytes": forth, "bytes_back": back,
                "bytes_ratio": round(forth / (matrix["memory"] << 20), 4), "wrong_bytes": verdict(move, cell)}
-    more = {"gaps": loss.histogram(loss.gaps(disturbed), EDGES_S), "slot_s": SLOT_S, "from_s": when["begin"] - when["start"]}
+    more = {"gaps": loss.histogram(gaps, EDGES_S), "slot_s": SLOT_S, "from_s": when["begin"] - when["start"]}
     more["series"] = [[round(t + more["from_s"], 3), value] for t, value in
                       loss.share(ticks, rate, when["begin"], when["settled"], SLOT_S)]
     more["from_s"] = round(more["from_s"], 3)

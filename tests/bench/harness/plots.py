@@ -114,6 +114,8 @@ def rates(data, modes):
                               "100 % is the same guest undisturbed. The area below it is the loss: the smaller, the better.", 150)
     for workload, left, top, width, height in panels:
         series = {mode: data.cell(workload, mode)["more"]["series"] for mode in modes if data.cell(workload, mode)}
+        if not series:
+            continue
         begin = min(points[0][0] for points in series.values())
         end = max(points[-1][0] for points in series.values())
         most = 1.4

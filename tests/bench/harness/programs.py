@@ -1,6 +1,7 @@
 """What runs in the guests: the payload of tests/bench/workloads, and a hash of every program a figure depends on."""
 
 import hashlib
+import inspect
 import os
 import shutil
 import subprocess
@@ -17,6 +18,8 @@ WORKLOADS = os.path.join(TOP, "tests/bench/workloads")
 WITNESS = os.path.join(TOP, "build/witness/memwitness")
 MEMTESTER = os.path.join(TOP, "build/unpacked/memtester/usr/sbin/memtester")
 PAGER = os.path.join(TOP, "build/pager/xenpaging-pc")
+# Debian's libxenforeignmemory, for modes that ask for it
+LIBRARY = os.path.join(TOP, "build/unpacked/libxenforeignmemory1/usr/lib/x86_64-linux-gnu/libxenforeignmemory.so.1")
 MODULES = ("loop", "squashfs", "brd")
 # what a move runs besides the pager, and the scripts of its job
 ENVIRONMENT = ("pager/hooks/postcopy", "tests/cases/transport/via", "tests/cases/transport/answer", "tests/lab/exact-loop",
@@ -65,6 +68,9 @@ def _hash(paths):
 def hashes():
     """{what: hash of it}: what every cell depends on, besides the matrix and the versions."""
     workloads = [os.path.join(WORKLOADS, name) for name in os.listdir(WORKLOADS)]
+    qemu = subprocess.run([os.path.join(TOP, "tests/smp/build-qemu")], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
     return {"pager": _hash([PAGER]), "witness": _hash([WITNESS]),
             "workloads": _hash([*workloads, shutil.which("fio"), MEMTESTER]),
+            "qemu": _hash([qemu]), "debian's library": _hash([LIBRARY] if os.path.exists(LIBRARY) else []),
+            "payload": hashlib.sha256(inspect.getsource(payload).encode()).hexdigest()[:16],
             "environment": _hash(os.path.join(TOP, name) for name in ENVIRONMENT), "kernel": kernels.get().package}

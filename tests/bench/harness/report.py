@@ -91,7 +91,8 @@ class Report:
             if found:
                 worse.append(f"{kind.upper()} {workload}, {self.modes[mode]}: " + ", ".join(found))
         self.add("h", 2, "Where post-copy does worse than plain migration")
-        self.add("p", f"By more than 5 % and 0.05 s, in {len(worse)} of {counted} cells:" if worse else "Nowhere.")
+        self.add("p", f"By more than 5 % and 0.05 s, in {len(worse)} of {counted} cells" + (":" if worse else ".") if counted else
+                 "Nothing could be compared: there is no plain migration, or nothing besides it.")
         if worse:
             self.add("list", worse)
 

@@ -39,6 +39,8 @@ class Run:
         except (Failure, measure.Wrong) as e:
             self.failed.append(cell.name)
             self.say(f"FAILED {cell.name}: {str(e)[-1500:]}")
+            with self.lock:
+                store.append(self.out, {"cell": cell.name, "key": self.key(cell), "failed": str(e)[-500:]})
             return
         real = round(time.monotonic() - begun, 1)
         self.keep(cell, figures, more, real)
@@ -62,7 +64,10 @@ class Run:
             move = Move(cell.name, None, path, True)
             with open(path, encoding="utf-8", errors="replace") as f:
                 move.log = f.read()
-            self.keep(cell, *measure.figures(move, cell, self.matrix), before["real_s"])
+            try:
+                self.keep(cell, *measure.figures(move, cell, self.matrix), before["real_s"])
+            except (Failure, measure.Wrong) as e:
+                self.say(f"{cell.name}: {e}")
 
     def meta(self, metas):
         """What this run is of, unless the file says so last."""
@@ -97,23 +102,28 @@ class Run:
         signal.signal(signal.SIGINT, ended)
         kinds = list(dict.fromkeys(cell.kind for cell in todo))
         hosts = []
-        with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
-            preparing = [pool.submit(self.host, kind, [cell for cell in todo if cell.kind == kind], pool) for kind in kinds]
-            for future in preparing:
-                host, moves = future.result()
-                hosts += [host] if host else []
+        try:
+            with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
+                preparing = [pool.submit(self.host, kind, [cell for cell in todo if cell.kind == kind], pool) for kind in kinds]
+                moves = []
+                for future in preparing:
+                    host, more = future.result()
+                    hosts += [host] if host else []
+                    moves += more
                 for move in moves:
                     move.result()
-        for host in hosts:
-            host.__exit__(None, None, None)
+        finally:
+            for host in hosts:
+                host.__exit__(None, None, None)
         return self.failed
 
 
 def ended(*_):
     """At once: what is measured is on disk, and threads would wait for their moves."""
-    with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as f:
-        for pid in f.read().split():
-            os.kill(int(pid), signal.SIGTERM)
+    for task in os.listdir("/proc/self/task"):
+        with open(f"/proc/self/task/{task}/children", encoding="ascii") as f:
+            for pid in f.read().split():
+                os.kill(int(pid), signal.SIGTERM)
     os._exit(130)
 
 
