@@ -37,9 +37,11 @@ class Debian:
         with open(path, "w", encoding="ascii") as f:
             f.write("#!/bin/sh\nexit 101\n")
         os.chmod(path, 0o755)
-        # for apt in the commands of our documentation: the answer is yes
+        # for apt in the commands of our documentation: the answer is yes; dpkg's question about a configuration file
+        # that was changed gets the answer which is its default
         with open(os.path.join(folder, "etc/apt/apt.conf.d/90test"), "w", encoding="ascii") as f:
-            f.write('APT::Get::Assume-Yes "true";\nAPT::Install-Recommends "false";\n')
+            f.write('APT::Get::Assume-Yes "true";\nAPT::Install-Recommends "false";\n'
+                    'Dpkg::Options { "--force-confold"; };\n')
         self.apt("update")
 
     @staticmethod
