@@ -45,7 +45,8 @@ def markdown(blocks, wrap=125):
         elif block[0] == "table":
             head, rows = block[1], block[2]
             words = [_textual([row[i] for row in rows]) for i in range(len(head))]
-            lines = [head, ["---" if left else "---:" for left in words], *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+            rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+            lines = [head, ["---" if left else "---:" for left in words], *rows]
             out.append("\n".join("| " + " | ".join(line) + " |" for line in lines))
         elif block[0] == "plot":
             out.append(f"![{block[2]}]({block[1]}.svg)")

@@ -55,6 +55,8 @@ def _frame(data, title, better, top, unit, below=16):
             drawing.text(12, y + 11, workload)
             named.add(workload)
         drawing.text(left - 8, y + 11, data.modes[mode], "small", "end")
+        if not data.cell(workload, mode):
+            drawing.text(left + 5, y + 11, "not measured", "note small")
     return drawing, rows, left, scale, end
 
 
@@ -138,12 +140,18 @@ def rates(data, modes):
     return str(drawing)
 
 
+def _waits(data, workload, mode):
+    cell = data.cell(workload, mode)
+    return cell["more"].get("stalls_us", []) if cell else []
+
+
 def stalls(data, modes):
     """Which share of a guest's waits for pages is longer than x."""
     drawing, panels = _panels(
         data, f"How long vcpus wait for an absent page ({data.kind.upper()})",
         "Share of waits that are longer than x: further left and lower is better. Plain migration has none.", 150)
-    low, high = 0.1, 10000  # ms
+    longest = max((edge for workload in data.present() for mode in modes for edge, _ in _waits(data, workload, mode)), default=1)
+    low, high = 0.1, 10.0 ** math.ceil(math.log10(max(longest / 1000, 10)))  # ms
     for workload, left, top, width, height in panels:
         def place(ms, share):
             along = (math.log10(min(max(ms, low), high)) - math.log10(low)) / (math.log10(high) - math.log10(low))
@@ -153,14 +161,13 @@ def stalls(data, modes):
             y = place(low, share)[1]
             drawing.line(left, y, left + width, y)
             drawing.text(left - 6, y + 4, f"{share * 100:.0f} %", "axis small", "end")
-        for exponent in range(-1, 5):
+        for exponent in range(-1, round(math.log10(high)) + 1):
             x = place(10.0 ** exponent, 0)[0]
             drawing.line(x, top, x, top + height)
             drawing.text(x, top + height + 17, f"{10.0 ** exponent:g}", "axis small", "middle")
         drawing.text(left + width, top + height + 31, "ms (logarithmic)", "axis small", "end")
         for mode in modes:
-            cell = data.cell(workload, mode)
-            histogram = cell["more"].get("stalls_us") if cell else None
+            histogram = _waits(data, workload, mode)
             if not histogram:
                 continue
             count = sum(n for _, n in histogram)

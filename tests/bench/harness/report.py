@@ -56,6 +56,21 @@ class Report:
                 rows.append([f"{kind.upper()}", workload, *(_number(value, digits) for value in values)])
         self.add("table", ["guest", "workload", *self.modes.values()], rows)
 
+    def progress(self):
+        """Of a mode that has a sibling NAME-2017: what is left of the sibling's figures."""
+        pairs = [(mode, mode + "-2017") for mode in self.modes if mode + "-2017" in self.modes]
+        rows = []
+        for kind in self.types:
+            for workload in self.data[kind].present():
+                for new, old in pairs:
+                    both = [[self.data[kind].figure(workload, mode, name) for name, *_ in HEADLINES] for mode in (new, old)]
+                    if all(self.data[kind].cell(workload, mode) for mode in (new, old)):
+                        rows.append([f"{kind.upper()} {workload}", self.modes[new], *(f"{a / b:.2f}" for a, b in zip(*both))])
+        if rows:
+            self.add("h", 3, "Now over 2017")
+            self.add("p", "What is left of the figures of the data path of 2017, in the same guest and mode. Below 1 is better.")
+            self.add("table", ["guest", "way", *(title.lower() for _, title, *_ in HEADLINES)], rows)
+
     def reference(self):
         found = self.values.get("reference")
         if not found:
@@ -132,6 +147,7 @@ class Report:
         self.add("h", 2, "At a glance")
         for headline in HEADLINES:
             self.headline(*headline)
+        self.progress()
         self.reference()
         self.against()
         self.add("h", 2, "All figures of the moves")
