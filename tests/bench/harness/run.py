@@ -18,8 +18,8 @@ FORMAT = 1  # of a cell in a result file
 
 
 class Run:
-    def __init__(self, matrix, out, jobs):
-        self.matrix, self.out, self.jobs = matrix, out, jobs
+    def __init__(self, matrix, out, jobs, anew=False):
+        self.matrix, self.out, self.jobs, self.anew = matrix, out, jobs, anew
         self.hashes, self.versions = programs.hashes(), versions()
         self.failed, self.lock = [], threading.Lock()
 
@@ -93,7 +93,7 @@ class Run:
         """Returns the names of cells that failed."""
         known, metas = store.read(self.out)
         cells = self.matrix.cells(only)
-        todo = [cell for cell in cells if known.get(cell.name, {}).get("key") != self.key(cell)]
+        todo = [cell for cell in cells if self.anew or known.get(cell.name, {}).get("key") != self.key(cell)]
         self.say(f"{self.matrix.name}: {len(cells)} cells, {len(cells) - len(todo)} of them known")
         self.meta(metas)
         if not todo:
