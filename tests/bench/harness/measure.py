@@ -43,7 +43,7 @@ def count_ticks(ticks):
 
 def bytes_sent(log):
     """(to the destination, back), with headers, both from before xl migrate until all is over."""
-    sent = dict(re.findall(r"^link +qdisc netem (\d+):.*\n+link +Sent (\d+) bytes", log, re.M))
+    sent = dict(re.findall(r"^link +qdisc netem (\d+):.*\n(?:(?!link ).*\n)*link +Sent (\d+) bytes", log, re.M))
     if set(sent) != {"10", "20"}:
         raise Wrong(f"bytes of two directions are needed, found {sent}")
     return int(sent["10"]), int(sent["20"])
