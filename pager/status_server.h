@@ -48,8 +48,9 @@ int status_server_start_on(struct status_server *server, int fd, struct ev_loop 
                            json_t *(*render)(void *data),
                            const char *(*command)(void *data, const char *word), void *data);
 
-/* The present state is for everyone who listens: sent when there is nothing else to do, at most 50 ms from
- * now. Of changes that come sooner after each other only the last one is sent. */
+/* The present state is for everyone who listens: sent when there is nothing else to do, or at the
+ * first turn of the loop after 50 ms. Of changes that come sooner after each other only the last one is sent.
+ */
 void status_server_changed(struct status_server *server);
 
 /* Send now what status_server_changed() has put off. */

@@ -100,6 +100,14 @@ void pagein_mark_bits(struct pagein *p, uint64_t first, uint64_t bits)
     }
 }
 
+/* Past the absent gfns that nobody has asked for, from gfn on, as far as that goes in eights. */
+static uint64_t past_absent(const struct pagein *p, uint64_t gfn, uint64_t end)
+{
+    while (gfn + 8 <= end && eight(p, gfn) == EACH_BYTE(PAGE_ABSENT))
+        gfn += 8;
+    return gfn;
+}
+
 uint64_t pagein_wanted_end(const struct pagein *p, uint64_t first)
 {
     uint64_t gfn = first;
@@ -109,9 +117,7 @@ uint64_t pagein_wanted_end(const struct pagein *p, uint64_t first)
 
         if (state != PAGE_ABSENT && state != PAGE_REQUESTED)
             break;
-        gfn++;
-        while (gfn + 8 <= p->nr && eight(p, gfn) == EACH_BYTE(PAGE_ABSENT))
-            gfn += 8;
+        gfn = past_absent(p, gfn + 1, p->nr);
     }
     return gfn;
 }
@@ -122,11 +128,8 @@ uint64_t pagein_marked_end(const struct pagein *p, uint64_t first, uint64_t end)
 
     if (end > p->nr)
         end = p->nr;
-    while (gfn < end && pagein_state(p, gfn) != PAGE_KEPT) {
-        gfn++;
-        while (gfn + 8 <= end && eight(p, gfn) == EACH_BYTE(PAGE_ABSENT))
-            gfn += 8;
-    }
+    while (gfn < end && pagein_state(p, gfn) != PAGE_KEPT)
+        gfn = past_absent(p, gfn + 1, end);
     return gfn;
 }
 

@@ -3,7 +3,7 @@
 A tick is (t, n): when Xen saw it, and the work done until then. What an undisturbed guest would have done since a time t0 and
 this one has not, in seconds of undisturbed work, is the loss:
 
-    integral of (1 - rate(t) / rate0) dt  =  (t1 - t0) - (n1 - n0) / rate0
+    integral of (1 - rate(t) / rate0) dt  =  (end - t0) - (n1 - n0) / rate0
 
 Counters come in steps (a block written, a pass over memory), so rates are taken between two ticks at which the counter has just
 moved: else half a step at either end would count. What comes after the last move is lost but for one undisturbed step: a guest
@@ -35,8 +35,9 @@ def undisturbed(ticks, start, end):
 
 def lost(ticks, rate, step, start, end):
     """Seconds of undisturbed work that are missing between start and end. step: seconds between two undisturbed moves."""
-    before = [tick for tick in steps(ticks) if tick[0] <= start]
-    after = [tick for tick in steps(ticks) if tick[0] <= end]
+    moved = steps(ticks)
+    before = [tick for tick in moved if tick[0] <= start]
+    after = [tick for tick in moved if tick[0] <= end]
     if not before or not after or not rate:
         return None
     (t0, n0), (t1, n1) = before[-1], after[-1]
