@@ -11,9 +11,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 
 from lab import LAB, TOP, Failure
 
+PATH_LOCK = threading.Lock()
 MIB = 256  # of the guest, unless the caller says otherwise
 LINK = "delay 1ms rate 200mbit"
 # One small batch on its way at a time: a page that a vcpu waits for stands behind it.
@@ -124,14 +126,19 @@ def script(path, text):
     os.chmod(path, 0o755)
 
 
-def cured_qemu(folder):
+def cured_qemu():
     """The lab's QEMU from now on: one that delivers no interrupt twice (tests/smp/README.md). A busy guest of exact mode
     dies of that within a minute, as the end of each slice of instructions is what triggers it."""
     built = subprocess.run([os.path.join(TOP, "tests/smp/build-qemu")], check=True, stdout=subprocess.PIPE, text=True)
-    os.mkdir(os.path.join(folder, "bin"))
-    script(os.path.join(folder, "bin/qemu-system-x86_64"), "#!/bin/sh\nexport SMP_FIX=1\n"
+    folder = os.path.join(TOP, "build/smp/bin")
+    os.makedirs(folder, exist_ok=True)
+    new = os.path.join(folder, f"new-{os.getpid()}-{threading.get_ident()}")
+    script(new, "#!/bin/sh\nexport SMP_FIX=1\n"
            f"exec {built.stdout.strip()} -L /usr/share/qemu -L /usr/share/seabios \"$@\"\n")
-    os.environ["PATH"] = os.path.join(folder, "bin") + ":" + os.environ["PATH"]
+    os.rename(new, os.path.join(folder, "qemu-system-x86_64"))
+    with PATH_LOCK:
+        if folder not in os.environ["PATH"].split(":"):
+            os.environ["PATH"] = folder + ":" + os.environ["PATH"]
 
 
 class Exact:
@@ -162,7 +169,7 @@ class Exact:
     def _prepare(self):
         payload, folder = self.payload or os.path.join(self.work, "payload"), os.path.join(self.work, "prepare")
         os.mkdir(folder)
-        cured_qemu(self.work)
+        cured_qemu()
         if not self.payload:
             subprocess.run([os.path.join(TOP, "tests/witness/make-payload"), payload, "--commands", "--mib",
                             str(self.witness_mib), "--threads", "2", "--rate", str(self.rate)], check=True)
