@@ -183,6 +183,8 @@ static void adopt(struct receiver *r)
     for (uint64_t first = 0; first < r->set.map.nr; first += 64) {
         uint64_t absent = receive_early_adopted(r, first);
 
+        if (!absent)
+            continue;
         receive_mark_taken(r, first, absent);
         e->pages += (uint64_t)__builtin_popcountll(absent);
     }

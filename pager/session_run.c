@@ -55,14 +55,15 @@ static json_t *cpu_json(const struct session_run *run)
     return o;
 }
 
-static json_t *render(void *data)
+/* brief: rendering and reading all of it takes milliseconds of a suspended guest's time where one slow CPU
+ * does both. */
+static json_t *render(void *data, bool brief)
 {
     struct session_run *run = data;
-    json_t *report = json_object(), *seen = json_array(), *at = json_object();
+    json_t *report = json_object(), *seen, *at;
 
     if (!report)
         return NULL;
-    run->loops = ev_iteration(run->loop);
     json_object_set_new(report, "role", json_string(run->role));
     json_object_set_new(report, "domain", json_string(run->domain));
     json_object_set_new(report, "domid", json_integer(run->be->domid));
@@ -70,10 +71,16 @@ static json_t *render(void *data)
         json_object_set_new(report, "session", json_string(run->session));
         json_object_set_new(report, "committed", json_boolean(run->committed));
     }
-    json_object_set_new(report, "uuid", uuid_json(run->uuid));
-    json_object_set_new(report, "pid", json_integer(run->pid ? run->pid : getpid()));
     json_object_set_new(report, "state", json_string(session_state_name(run->state)));
     json_object_set_new(report, "reason", run->reason[0] ? json_string(run->reason) : json_null());
+    if (session_final(run->state))
+        json_object_set_new(report, "exit_status", json_integer(run->exit_status));
+    if (brief)
+        return report;
+    json_object_set_new(report, "uuid", uuid_json(run->uuid));
+    json_object_set_new(report, "pid", json_integer(run->pid ? run->pid : getpid()));
+    seen = json_array();
+    at = json_object();
     for (unsigned int i = 0; i < SESSION_STATES; i++) {
         const char *name = session_state_name((enum session_state)i);
 
@@ -86,10 +93,9 @@ static json_t *render(void *data)
     json_object_set_new(report, "entered_s", at);
     json_object_set_new(report, "started_at", json_real(run->started_at));
     json_object_set_new(report, "elapsed_s", json_real((double)(monotonic_ns() - run->started_ns) / 1e9));
+    run->loops = ev_iteration(run->loop);
     json_object_set_new(report, "event_loops", json_integer(run->loops));
     json_object_set_new(report, "cpu_s", cpu_json(run));
-    if (session_final(run->state))
-        json_object_set_new(report, "exit_status", json_integer(run->exit_status));
     run->details(run->data, report);
     return report;
 }
@@ -201,7 +207,7 @@ static void write_json(const char *path, json_t *json)
 static void last_words(struct session_run *run)
 {
     char last[4096];
-    json_t *report = render(run);
+    json_t *report = render(run, false);
 
     snprintf(last, sizeof(last), "%s/%s-%u.last.json", run->run_dir, run->role, run->be->domid);
     if (report) {

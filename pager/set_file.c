@@ -62,6 +62,8 @@ static int check_words(struct set_file *set, uint64_t count, char *why, size_t w
     uint64_t words = (set->map.nr + 63) / 64;
 
     for (uint64_t i = 0; i < words; i++) {
+        if (!set->map.words[i])
+            continue; /* GiBs of nothing, most of it */
         set->map.words[i] = get_u64((const uint8_t *)&set->map.words[i]);
         set->count += (uint64_t)__builtin_popcountll(set->map.words[i]);
     }

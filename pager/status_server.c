@@ -31,9 +31,9 @@ static void send_line(struct status_client *c, const char *line, size_t length)
         drop_client(c);
 }
 
-static char *render_line(struct status_server *server, size_t *length)
+static char *render_line(struct status_server *server, bool brief, size_t *length)
 {
-    json_t *json = server->render(server->data);
+    json_t *json = server->render(server->data, brief);
     char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
     char *line = NULL;
 
@@ -62,7 +62,13 @@ static void refuse(struct status_client *c, const char *why)
 static void carry_out(struct status_client *c)
 {
     struct status_server *server = c->server;
-    const char *why = server->command ? server->command(server->data, c->word) : "no word is known here";
+    const char *why;
+
+    if (strcmp(c->word, "brief") == 0) {
+        c->brief = true;
+        return;
+    }
+    why = server->command ? server->command(server->data, c->word) : "no word is known here";
 
     if (why)
         refuse(c, why);
@@ -125,10 +131,11 @@ static void on_connect(struct ev_loop *loop, ev_io *w, int events)
             continue;
         c->server = server;
         c->length = 0;
+        c->brief = false;
         ev_io_init(&c->io, on_client, fd, EV_READ);
         c->io.data = c;
         ev_io_start(loop, &c->io);
-        line = render_line(server, &length);
+        line = render_line(server, false, &length);
         if (line)
             send_line(c, line, length);
         free(line);
@@ -183,22 +190,25 @@ static bool is_shown(int fd)
 
 void status_server_flush(struct status_server *server)
 {
-    size_t length = 0;
-    char *line = NULL;
+    size_t length[2];
+    char *line[2] = {NULL, NULL};
 
     if (server->fd < 0 || !ev_is_active(&server->at_leisure))
         return;
     ev_idle_stop(server->loop, &server->at_leisure);
     ev_timer_stop(server->loop, &server->at_last);
     for (int i = 0; i < STATUS_CLIENTS; i++) {
-        if (server->client[i].io.fd < 0)
+        struct status_client *c = &server->client[i];
+
+        if (c->io.fd < 0)
             continue;
-        if (!line)
-            line = render_line(server, &length);
-        if (line)
-            send_line(&server->client[i], line, length);
+        if (!line[c->brief])
+            line[c->brief] = render_line(server, c->brief, &length[c->brief]);
+        if (line[c->brief])
+            send_line(c, line[c->brief], length[c->brief]);
     }
-    free(line);
+    free(line[false]);
+    free(line[true]);
 }
 
 static void on_leisure(struct ev_loop *loop, ev_idle *w, int events)
@@ -216,7 +226,7 @@ static void on_last(struct ev_loop *loop, ev_timer *w, int events)
 }
 
 int status_server_start_on(struct status_server *server, int fd, struct ev_loop *loop, const char *path,
-                           json_t *(*render)(void *data),
+                           json_t *(*render)(void *data, bool brief),
                            const char *(*command)(void *data, const char *word), void *data)
 {
     for (int i = 0; i < STATUS_CLIENTS; i++)
@@ -242,8 +252,8 @@ int status_server_start_on(struct status_server *server, int fd, struct ev_loop 
 }
 
 int status_server_start(struct status_server *server, struct ev_loop *loop, const char *path,
-                        json_t *(*render)(void *data), const char *(*command)(void *data, const char *word),
-                        void *data)
+                        json_t *(*render)(void *data, bool brief),
+                        const char *(*command)(void *data, const char *word), void *data)
 {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 

@@ -22,11 +22,11 @@ struct session {
     unsigned int worked;
 };
 
-static json_t *render(void *data)
+static json_t *render(void *data, bool brief)
 {
     const struct session *s = data;
 
-    return json_pack("{s:i}", "number", s->number);
+    return json_pack("{s:i}", brief ? "n" : "number", s->number);
 }
 
 static int set_up(void **state)
@@ -90,6 +90,27 @@ static void changes_are_reported_together(void **state)
     assert_string_equal(told(s), "{\"number\":3}\n");
 }
 
+/* Whoever says so, and nobody else, gets short reports. */
+static void who_wants_them_brief_gets_them_so(void **state)
+{
+    struct session *s = *state, other = {.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+
+    snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/sock", s->dir);
+    assert_int_equal(connect(other.fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+    assert_int_equal(send(other.fd, "brief\n", 6, 0), 6);
+    for (int i = 0; i < 3; i++)
+        ev_run(s->server.loop, EVRUN_NOWAIT);
+    assert_string_equal(told(s), "{\"number\":0}\n");
+    assert_string_equal(told(&other), "{\"number\":0}\n");
+    change(s);
+    ev_run(s->server.loop, EVRUN_ONCE);
+    assert_string_equal(told(s), "{\"number\":1}\n");
+    assert_string_equal(told(&other), "{\"n\":1}\n");
+    close(other.fd);
+    ev_run(s->server.loop, EVRUN_NOWAIT);
+}
+
 static void work(struct ev_loop *loop, ev_idle *w, int events)
 {
     struct session *s = w->data;
@@ -140,6 +161,7 @@ int main(void)
 #define STATUS(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         STATUS(changes_are_reported_together),
+        STATUS(who_wants_them_brief_gets_them_so),
         STATUS(work_goes_first_but_not_for_ever),
         STATUS(the_last_change_is_reported_before_the_end),
     };
