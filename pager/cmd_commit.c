@@ -63,6 +63,18 @@ static bool take_live(struct session_found *f, void *data)
     return true;
 }
 
+/* The live session of the query, whose reports are brief from now on: what it is in is all that matters here.
+ */
+static void find_live(const struct word *w, struct session_found *live)
+{
+    static const char brief[] = "brief\n";
+
+    session_find(&w->of, take_live, live);
+    /* One that is gone is found to be when it is talked to. */
+    if (live->fd >= 0)
+        send(live->fd, brief, sizeof(brief) - 1, MSG_NOSIGNAL);
+}
+
 static int options(int argc, char **argv, const char *help, struct word *w)
 {
     static const struct option table[] = {
@@ -119,7 +131,7 @@ static bool told(const struct word *w, struct session_found *live)
     char c = 0;
     ssize_t n;
 
-    session_find(&w->of, take_live, live);
+    find_live(w, live);
     while (w->when_told && c != '\n') {
         n = read(STDIN_FILENO, &c, 1);
         if (n < 0 && errno == EINTR)
@@ -130,7 +142,7 @@ static bool told(const struct word *w, struct session_found *live)
         }
     }
     if (w->when_told && live->fd < 0)
-        session_find(&w->of, take_live, live);
+        find_live(w, live);
     return true;
 }
 
@@ -158,6 +170,22 @@ static bool has_committed(struct session_found *f, void *data)
 static const char *refusal(const struct session_found *live)
 {
     return json_string_value(json_object_get(live->report, "refused"));
+}
+
+/* One that is killed before it answers is followed by another, who knows whether it took note. */
+static int say_to_one_of(const struct word *w, struct session_found *live,
+                         int (*say_it)(struct session_found *live))
+{
+    int rc = EXIT_FAILED;
+
+    for (int tries = 0; tries < TRIES && live->fd >= 0; tries++) {
+        rc = say_it(live);
+        if (rc == EXIT_DONE || refusal(live))
+            break;
+        session_found_release(live);
+        find_live(w, live);
+    }
+    return rc;
 }
 
 static int say_commit(struct session_found *live)
@@ -215,6 +243,18 @@ static int ended(const struct word *w)
     return rc;
 }
 
+static int say_activate(struct session_found *live)
+{
+    if (is_active(live))
+        return EXIT_DONE;
+    if (say(live, "activate", 0))
+        return EXIT_FAILED;
+    while (session_found_next(live) && !refusal(live))
+        if (is_active(live))
+            return EXIT_DONE;
+    return EXIT_FAILED;
+}
+
 int cmd_activate(int argc, char **argv)
 {
     struct word w = {.name = "activate", .of = {.run_dir = RUN_DIR, .role = "receive"}};
@@ -231,16 +271,11 @@ int cmd_activate(int argc, char **argv)
         return EXIT_DONE;
     if (live.fd < 0)
         return ended(&w);
-    rc = say(&live, "activate", 0) ? EXIT_FAILED : EXIT_DONE;
-    while (rc == EXIT_DONE && !is_active(&live) && !refusal(&live))
-        if (!session_found_next(&live))
-            rc = EXIT_FAILED;
-    if (rc) {
-        rc = ended(&w);
-    } else if (refusal(&live)) {
+    rc = say_to_one_of(&w, &live, say_activate);
+    if (rc && refusal(&live))
         fprintf(stderr, "xenpaging-pc activate: %s\n", refusal(&live));
-        rc = EXIT_FAILED;
-    }
+    else if (rc)
+        rc = ended(&w);
     session_found_release(&live);
     return rc;
 }
@@ -263,15 +298,7 @@ int cmd_commit(int argc, char **argv)
         fprintf(stderr, "xenpaging-pc commit: no such %s is running here\n", w.of.role);
         return NO_SESSION;
     }
-    rc = EXIT_FAILED;
-    /* One that is killed before it answers is followed by another, who knows whether it took note. */
-    for (int tries = 0; tries < TRIES && live.fd >= 0 && rc; tries++) {
-        rc = say_commit(&live);
-        if (rc == EXIT_DONE || refusal(&live))
-            break;
-        session_found_release(&live);
-        session_find(&w.of, take_live, &live);
-    }
+    rc = say_to_one_of(&w, &live, say_commit);
     if (rc && !refusal(&live)) {
         bool noted = false;
 
@@ -293,7 +320,7 @@ static int end_live(const struct word *w)
     struct session_found live = {.fd = -1};
     int rc = EXIT_DONE;
 
-    session_find(&w->of, take_live, &live);
+    find_live(w, &live);
     if (live.fd < 0)
         return EXIT_DONE;
     if (say(&live, "abort", ANSWER_MS / 1000) == 0) {

@@ -72,6 +72,22 @@ static void what_was_marked_early_is_not_forgotten(void **state)
     moved(m);
 }
 
+/* It is active, and dies before it can say so. */
+static void while_it_is_told_to_activate(void **state)
+{
+    struct move *m = *state;
+
+    m->f.receive.push_on_fault = true;
+    m->f.results[1].crash.when_depended = true;
+    start_early(m, outstanding);
+    send_all(m, 0);
+    assert_int_equal(m->f.results[1].crash.crashed, 1);
+    commit(m, "serve");
+    commit(m, "receive");
+    unpause(m);
+    moved(m);
+}
+
 static void when_every_page_is_here_and_nobody_has_committed(void **state)
 {
     struct move *m = *state;
@@ -250,6 +266,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         MOVE(at_each_step_of_the_switch),
         MOVE(what_was_marked_early_is_not_forgotten),
+        MOVE(while_it_is_told_to_activate),
         MOVE(when_every_page_is_here_and_nobody_has_committed),
         MOVE(the_source_keeps_a_guest_that_is_given_up),
         MOVE(xl_dies_while_there_is_no_pager),

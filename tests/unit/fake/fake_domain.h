@@ -32,6 +32,7 @@ struct fake_crash {
     volatile pid_t pager;         /* the present one */
     volatile unsigned int pagers; /* started so far */
     volatile uint64_t points;     /* the present one has come to */
+    bool when_depended;           /* the first one dies as soon as a guest depends on it */
     volatile uint64_t depended;   /* points of the first one before a guest depended on it; 0: none has */
     uint64_t crashed;
     char where[64]; /* the last */
