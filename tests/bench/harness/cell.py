@@ -68,7 +68,7 @@ def machines(matrix, kind):
     """The options of a host and of its guest."""
     guest = ["--type", "hvm", "--disk", "1"] if kind == "hvm" else []
     return {"host": ["--mem", str(2 * matrix["memory"] + 2048), *matrix["host"]],
-            "guest": [*guest, "--vcpus", str(matrix["vcpus"])]}
+            "guest": [*guest, "--vcpus", str(matrix["vcpus"]), *(word for line in matrix["cfg"] for word in ("--cfg", line))]}
 
 
 class Host:

@@ -5,7 +5,7 @@ import re
 import tomllib
 
 DEFAULTS = {"mode": "exact", "types": ["pvh"], "workloads": ["idle"], "memory": 256, "vcpus": 2, "weight": 512,
-            "undisturbed_s": 10, "settle_s": 4, "rate": 4000, "quota": 25, "tick_ms": 20, "receive": "", "title": "", "host": [],
+            "undisturbed_s": 10, "settle_s": 4, "rate": 4000, "quota": 25, "tick_ms": 20, "receive": "", "title": "", "host": [], "cfg": [],
             "warm_s": {},  # {workload: seconds}
             # the report's, and of no influence on figures
             "about": [], "not_shown": [], "reference": None}
@@ -13,7 +13,7 @@ NEEDED = ("name", "link", "modes")
 WORKLOADS = ("idle", "memwitness", "fio", "memtester")
 TYPES = ("pvh", "hvm")
 # what a cell's figures depend on, of the matrix
-INPUTS = ("memory", "vcpus", "link", "weight", "undisturbed_s", "settle_s", "rate", "quota", "tick_ms", "host")
+INPUTS = ("memory", "vcpus", "link", "weight", "undisturbed_s", "settle_s", "rate", "quota", "tick_ms", "host", "cfg")
 
 
 class MatrixError(Exception):

@@ -2,7 +2,7 @@
 
 import math
 
-from harness.svg import Drawing, ticks
+from harness.svg import COLOURS, Drawing, legend_height, ticks
 
 PHASES = (("precopy_s", "before it is suspended"), ("suspend_s", "suspended"), ("postcopy_s", "pages still absent"))
 WIDTH = 860
@@ -25,7 +25,7 @@ class Data:
         return [workload for workload in self.workloads if any(self.cell(workload, mode) for mode in self.modes)]
 
     def colour(self, mode):
-        return list(self.modes).index(mode) % 5
+        return list(self.modes).index(mode) % COLOURS
 
 
 def _rows(data):
@@ -100,11 +100,14 @@ def bars(data, name, title, better, unit="s"):
     return str(drawing)
 
 
-def _panels(data, title, better, height):
-    """A drawing with one panel a workload, two in a row, and (workload, left, top, width, height) of each."""
+def _panels(data, modes, title, better, height):
+    """A drawing with a legend of modes and one panel a workload, two in a row; and (workload, left, top, width, height) of
+    each."""
     shown = data.present()
-    lines = (len(shown) + 1) // 2
-    drawing = Drawing(WIDTH, 66 + lines * (height + 58) + 24, title, better)
+    end = 66 + (len(shown) + 1) // 2 * (height + 58)
+    entries = [(f"l{data.colour(mode)}", data.modes[mode]) for mode in modes]
+    drawing = Drawing(WIDTH, end + legend_height(50, WIDTH, entries) + 24, title, better)
+    drawing.legend(50, end + 14, entries, line=True)
     wide = (WIDTH - 130) // 2
     return drawing, [(workload, 50 + (i % 2) * (wide + 55), 84 + (i // 2) * (height + 58), wide, height)
                      for i, workload in enumerate(shown)]
@@ -112,7 +115,7 @@ def _panels(data, title, better, height):
 
 def rates(data, modes):
     """The work rate round each move."""
-    drawing, panels = _panels(data, f"Work done while the guest moves ({data.kind.upper()})",
+    drawing, panels = _panels(data, modes, f"Work done while the guest moves ({data.kind.upper()})",
                               "100 % is the same guest undisturbed. The area below it is the loss: the smaller, the better.", 150)
     for workload, left, top, width, height in panels:
         series = {mode: data.cell(workload, mode)["more"]["series"] for mode in modes if data.cell(workload, mode)}
@@ -136,7 +139,6 @@ def rates(data, modes):
         drawing.text(left + width, top + height + 31, "s since xl migrate began", "axis small", "end")
         for mode, points in series.items():
             drawing.path([place(t, value) for t, value in points], f"l{data.colour(mode)}", data.modes[mode])
-    drawing.legend(50, drawing.height - 10, [(f"l{data.colour(mode)}", data.modes[mode]) for mode in modes], line=True)
     return str(drawing)
 
 
@@ -148,7 +150,7 @@ def _waits(data, workload, mode):
 def stalls(data, modes):
     """Which share of a guest's waits for pages is longer than x."""
     drawing, panels = _panels(
-        data, f"How long vcpus wait for an absent page ({data.kind.upper()})",
+        data, modes, f"How long vcpus wait for an absent page ({data.kind.upper()})",
         "Share of waits that are longer than x: further left and lower is better. Plain migration has none.", 150)
     longest = max((edge for workload in data.present() for mode in modes for edge, _ in _waits(data, workload, mode)), default=1)
     low, high = 0.1, 10.0 ** math.ceil(math.log10(max(longest / 1000, 10)))  # ms
@@ -177,5 +179,4 @@ def stalls(data, modes):
                 left_over -= n
                 points.append(place(edge / 1000, left_over / count))
             drawing.path(points, f"l{data.colour(mode)}", f"{data.modes[mode]}: {count} waits")
-    drawing.legend(50, drawing.height - 10, [(f"l{data.colour(mode)}", data.modes[mode]) for mode in modes], line=True)
     return str(drawing)
