@@ -172,17 +172,23 @@ static const char *refusal(const struct session_found *live)
     return json_string_value(json_object_get(live->report, "refused"));
 }
 
-/* One that is killed before it answers is followed by another, who knows whether it took note. */
+/* One that is killed before it answers is followed by another, who knows whether it took note. live: the last
+ * one, if it lives and does not answer. */
 static int say_to_one_of(const struct word *w, struct session_found *live,
                          int (*say_it)(struct session_found *live))
 {
     int rc = EXIT_FAILED;
 
     for (int tries = 0; tries < TRIES && live->fd >= 0; tries++) {
+        bool over;
+
         rc = say_it(live);
         if (rc == EXIT_DONE || refusal(live))
             break;
+        over = json_object_get(live->report, "exit_status");
         session_found_release(live);
+        if (over)
+            break;
         find_live(w, live);
     }
     return rc;
@@ -272,8 +278,9 @@ int cmd_activate(int argc, char **argv)
     if (live.fd < 0)
         return ended(&w);
     rc = say_to_one_of(&w, &live, say_activate);
-    if (rc && refusal(&live))
-        fprintf(stderr, "xenpaging-pc activate: %s\n", refusal(&live));
+    if (rc && live.fd >= 0)
+        fprintf(stderr, "xenpaging-pc activate: %s\n",
+                refusal(&live) ? refusal(&live) : "receive dies again and again");
     else if (rc)
         rc = ended(&w);
     session_found_release(&live);

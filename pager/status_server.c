@@ -285,11 +285,13 @@ void status_server_stop(struct status_server *server)
     if (server->fd < 0)
         return;
     status_server_flush(server);
+    /* First of all: who sees its connection closed looks for another here, and the socket may be someone
+     * else's, too, who does not answer any more. */
+    unlink(server->path);
     for (int i = 0; i < STATUS_CLIENTS; i++)
         if (server->client[i].io.fd >= 0)
             drop_client(&server->client[i]);
     ev_io_stop(server->loop, &server->listener);
     close(server->fd);
-    unlink(server->path);
     server->fd = -1;
 }

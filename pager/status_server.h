@@ -2,7 +2,8 @@
  * A session shows itself on a unix socket (0600): who connects gets a line of JSON at once, and another
  * after changes of state. A client may send words, each on a line of its own: "activate", "commit", "abort".
  * One that is carried out shows in the next report; to one that is not the answer is {"refused": "reason"},
- * for that client alone. After "brief" its reports are short ones: what the session is in, and no figures.
+ * for that client alone. After "brief", to which there is no answer, its reports are short ones: what the
+ * session is in, and no figures.
  */
 #ifndef XENPAGING_PC_STATUS_SERVER_H
 #define XENPAGING_PC_STATUS_SERVER_H

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """What dom0 does while a guest is suspended: its kernel's own trace of one move in exact mode.
 
 Programs started and ended, who runs, ioctls of privcmd (a hypercall, or a batch of maps), bytes given to TCP and to unix
