@@ -18,10 +18,8 @@
 
 bool feeder_out_room(const struct feeder *f)
 {
-    /* A frame under construction, then one more order (a run of gfns may begin another frame) and the credit.
-     */
-    size_t most =
-        WIRE_HEAD_SIZE + WIRE_CONTROL_MAX + 3 * (WIRE_HEAD_SIZE + WIRE_HELLO_SIZE) + 8 * POOL_ASK_MAX;
+    /* A frame under construction, then one more order (which may begin another frame) and the credit. */
+    size_t most = WIRE_HEAD_SIZE + WIRE_CONTROL_MAX + 3 * (WIRE_HEAD_SIZE + WIRE_HELLO_SIZE);
 
     return FEEDER_OUT - f->out_end >= most;
 }

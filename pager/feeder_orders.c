@@ -19,13 +19,13 @@ static void finish(struct feeder *f, struct gather *g)
         f->out_end += wire_finish_set(feeder_out(f), g->n);
         break;
     case ORDER_ASK:
-        f->out_end += wire_finish_gfns(feeder_out(f), WIRE_REQUEST, g->n, 0);
+        f->out_end += wire_finish_runs(feeder_out(f), WIRE_REQUEST, g->n, 0);
         break;
     case ORDER_ASK_AGAIN:
-        f->out_end += wire_finish_gfns(feeder_out(f), WIRE_REQUEST, g->n, WIRE_REQUEST_RESEND);
+        f->out_end += wire_finish_runs(feeder_out(f), WIRE_REQUEST, g->n, WIRE_REQUEST_RESEND);
         break;
     case ORDER_DROP:
-        f->out_end += wire_finish_gfns(feeder_out(f), WIRE_DROP, g->n, 0);
+        f->out_end += wire_finish_runs(feeder_out(f), WIRE_DROP, g->n, 0);
         break;
     }
     g->order = 0;
@@ -34,24 +34,24 @@ static void finish(struct feeder *f, struct gather *g)
 
 static void room_for(struct feeder *f, struct gather *g, uint32_t order)
 {
-    if (g->order != order || g->n == (order == ORDER_RUN ? WIRE_RUNS_MAX : WIRE_GFNS_MAX))
+    if (g->order != order || g->n == (order == ORDER_RUN ? WIRE_RUNS_MAX : WIRE_ASK_MAX))
         finish(f, g);
     g->order = order;
 }
 
 static void add(struct feeder *f, struct gather *g, const struct pool_descriptor *order)
 {
-    uint64_t count = order->type == ORDER_ASK ? order->value[1] : 1;
+    uint32_t count = order->type == ORDER_ASK ? (uint32_t)order->value[1] : 1;
 
+    room_for(f, g, order->type);
     if (order->type == ORDER_RUN) {
-        room_for(f, g, ORDER_RUN);
         wire_add_pair(feeder_out(f), g->n++, order->value[0], order->value[1]);
         return;
     }
-    for (uint64_t i = 0; i < count; i++) {
-        room_for(f, g, order->type);
-        wire_add_gfn(feeder_out(f), g->n++, order->value[0] + i);
-    }
+    wire_add_run(feeder_out(f), g->n++, order->value[0], count,
+                 order->type == ORDER_ASK         ? (uint32_t)order->value[2]
+                 : order->type == ORDER_ASK_AGAIN ? WIRE_VCPU_WAITS
+                                                  : 0);
     if (order->type != ORDER_DROP && f->credit_wanted != UINT64_MAX)
         f->credit_wanted += count;
 }

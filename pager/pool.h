@@ -24,7 +24,7 @@ enum pool_order {
     ORDER_RUN,       /* first gfn, count */
     ORDER_SET_END,   /* pages, hash */
     ORDER_GO,        /* open the credit: every slot, not only one for each page that is asked for */
-    ORDER_ASK,       /* first gfn, count (1 to POOL_ASK_MAX) */
+    ORDER_ASK,       /* first gfn, count (1 to POOL_ASK_MAX), urgency */
     ORDER_ASK_AGAIN, /* gfn */
     ORDER_DROP,      /* gfn */
     ORDER_SLOT,      /* slot is the feeder's again */

@@ -152,9 +152,10 @@ struct receiver {
     uint64_t n_unsent;
     uint64_t drops_not_told;
 
-    uint64_t run_first, run_count; /* neighbours that are asked for together */
-    bool orders_waiting;           /* put, and the feeder not woken yet */
-    uint32_t slots_waiting;        /* given back since it was woken for that */
+    uint64_t run_first, run_count; /* neighbours that are asked for together, as urgently */
+    uint32_t run_urgency;
+    bool orders_waiting;    /* put, and the feeder not woken yet */
+    uint32_t slots_waiting; /* given back since it was woken for that */
     struct {
         uint64_t first, end;
     } more[PAGEIN_WAITERS]; /* what entries want besides their first page; asked for after all of those */
@@ -237,9 +238,9 @@ void receive_early_free(struct receiver *r);
 
 /* receive_link.c */
 void receive_order(struct receiver *r, uint32_t type, uint64_t a, uint64_t b);
-/* Ask for gfn .. gfn+count-1 (count at most POOL_ASK_MAX); neighbours are gathered until receive_ask_end().
- */
-void receive_ask(struct receiver *r, uint64_t gfn, uint64_t count);
+/* Ask for gfn .. gfn+count-1 (count at most POOL_ASK_MAX, urgency WIRE_..._WAITS); neighbours that are as
+ * urgent are gathered until receive_ask_end(). */
+void receive_ask(struct receiver *r, uint64_t gfn, uint64_t count, uint32_t urgency);
 void receive_ask_end(struct receiver *r);
 /* Ask for a page that came with wrong contents. */
 void receive_ask_again(struct receiver *r, uint64_t gfn);

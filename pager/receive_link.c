@@ -31,9 +31,9 @@ void receive_order(struct receiver *r, uint32_t type, uint64_t a, uint64_t b)
     pool_ring_notify(&r->pool->orders);
 }
 
-static bool ask_now(struct receiver *r, uint32_t type, uint64_t gfn, uint64_t count)
+static bool ask_now(struct receiver *r, uint32_t type, uint64_t gfn, uint64_t count, uint32_t urgency)
 {
-    struct pool_descriptor order = {.type = type, .value = {gfn, count}};
+    struct pool_descriptor order = {.type = type, .value = {gfn, count, urgency}};
 
     if (pool_ring_space(&r->pool->orders) <= r->pool->slots + ORDER_RESERVE)
         return false;
@@ -57,18 +57,20 @@ static void ask_later(struct receiver *r, uint64_t gfn, uint64_t count)
 
 static void put_run(struct receiver *r)
 {
-    if (r->run_count && !ask_now(r, ORDER_ASK, r->run_first, r->run_count))
+    if (r->run_count && !ask_now(r, ORDER_ASK, r->run_first, r->run_count, r->run_urgency))
         ask_later(r, r->run_first, r->run_count);
     r->run_count = 0;
 }
 
-void receive_ask(struct receiver *r, uint64_t gfn, uint64_t count)
+void receive_ask(struct receiver *r, uint64_t gfn, uint64_t count, uint32_t urgency)
 {
     if (!r->peer_active)
         return;
-    if (!r->run_count || gfn != r->run_first + r->run_count || r->run_count + count > POOL_ASK_MAX) {
+    if (!r->run_count || gfn != r->run_first + r->run_count || urgency != r->run_urgency ||
+        r->run_count + count > POOL_ASK_MAX) {
         put_run(r);
         r->run_first = gfn;
+        r->run_urgency = urgency;
     }
     r->run_count += count;
 }
@@ -96,17 +98,24 @@ static void wake_feeder(struct receiver *r)
 
 void receive_ask_again(struct receiver *r, uint64_t gfn)
 {
-    if (r->peer_active && !ask_now(r, ORDER_ASK_AGAIN, gfn, 1))
+    if (r->peer_active && !ask_now(r, ORDER_ASK_AGAIN, gfn, 1, 0))
         receive_order(r, ORDER_ASK_AGAIN, gfn, 0);
 }
 
-/* The run of unsent gfns that starts at gfn, which is one. */
-static uint64_t unsent_run(const struct receiver *r, uint64_t gfn)
+/* How urgent is a page that was asked for? Of those that nobody waits for some are dom0's, who asks again and
+ * again. */
+static uint32_t urgency_of(const struct receiver *r, uint64_t gfn)
+{
+    return pagein_awaited(&r->pages, gfn) ? WIRE_VCPU_WAITS : WIRE_DOM0_WAITS;
+}
+
+/* The run of unsent gfns, all as urgent, that starts at gfn, which is one. */
+static uint64_t unsent_run(const struct receiver *r, uint64_t gfn, uint32_t urgency)
 {
     uint64_t count = 0;
 
     while (count < POOL_ASK_MAX && gfn + count < r->unsent.nr && gfn_bitmap_test(&r->unsent, gfn + count) &&
-           pagein_state(&r->pages, gfn + count) == PAGE_REQUESTED)
+           pagein_state(&r->pages, gfn + count) == PAGE_REQUESTED && urgency_of(r, gfn + count) == urgency)
         count++;
     return count;
 }
@@ -116,9 +125,10 @@ static void ask_unsent(struct receiver *r)
     uint64_t gfn = 0;
 
     while (r->n_unsent && r->peer_active && (gfn = gfn_bitmap_next(&r->unsent, gfn)) < r->unsent.nr) {
-        uint64_t count = unsent_run(r, gfn);
+        uint32_t urgency = urgency_of(r, gfn);
+        uint64_t count = unsent_run(r, gfn, urgency);
 
-        if (count && !ask_now(r, ORDER_ASK, gfn, count)) {
+        if (count && !ask_now(r, ORDER_ASK, gfn, count, urgency)) {
             ask_later(r, gfn, count);
             break;
         }
@@ -135,7 +145,7 @@ void receive_tell_dropped(struct receiver *r, uint64_t gfn)
         return;
     put_run(r);
     /* Only a saving: serve may send the page all the same. */
-    if (!ask_now(r, ORDER_DROP, gfn, 1))
+    if (!ask_now(r, ORDER_DROP, gfn, 1, 0))
         r->drops_not_told++;
 }
 
@@ -293,7 +303,7 @@ static void ask_early(struct receiver *r)
                pagein_state(&r->pages, gfn + n) == PAGE_REQUESTED)
             n++;
         if (n)
-            receive_ask(r, gfn, n);
+            receive_ask(r, gfn, n, WIRE_DOM0_WAITS);
         gfn += n ? n : 1;
     }
     receive_ask_end(r);

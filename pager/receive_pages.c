@@ -45,7 +45,7 @@ static bool ask_more(struct receiver *r)
         uint64_t first = r->more[i].first, count;
 
         while ((count = pagein_want_run(&r->pages, &first, r->more[i].end, POOL_ASK_MAX))) {
-            receive_ask(r, first, count);
+            receive_ask(r, first, count, WIRE_NOBODY_WAITS);
             first += count;
             asked = true;
         }
@@ -92,7 +92,7 @@ static bool take_entry(struct receiver *r, const struct ring_entry *entry)
     if (action.verdict == PAGEIN_WAIT)
         log_debug("vcpu %u waits for gfn 0x%llx", entry->vcpu_id, (unsigned long long)entry->gfn);
     if (action.ask)
-        receive_ask(r, entry->gfn, 1);
+        receive_ask(r, entry->gfn, 1, entry->kind & ENTRY_FOREIGN ? WIRE_DOM0_WAITS : WIRE_VCPU_WAITS);
     if (action.dropped) {
         receive_tell_dropped(r, entry->gfn);
         receive_answer_waiters(r, entry->gfn);

@@ -95,31 +95,41 @@ static void on_credit(struct server *s)
     s->credits++;
 }
 
-static void on_gfns(struct server *s, uint32_t allowed_flags)
+_Static_assert(PUSH_LEVELS == WIRE_VCPU_WAITS + 1, "each urgency has its queue");
+
+static int take_run(struct server *s, const struct wire_run *run, bool resend)
 {
-    bool drop = s->reader.type == WIRE_DROP;
+    for (uint64_t gfn = run->first; gfn < run->first + run->count; gfn++) {
+        if (s->reader.type == WIRE_DROP ? push_order_drop(&s->order, gfn)
+                                        : push_order_request(&s->order, gfn, run->word, resend)) {
+            serve_fail(s, WIRE_ERROR_PROTOCOL, "%s of gfn 0x%llx, which is not in the set",
+                       wire_type_name(s->reader.type), (unsigned long long)gfn);
+            return -EINVAL;
+        }
+    }
+    if (s->reader.type == WIRE_DROP)
+        s->drops += run->count;
+    else
+        s->requested += run->count;
+    return 0;
+}
+
+static void on_runs(struct server *s, uint32_t allowed_flags, uint32_t most_word)
+{
     uint32_t n, flags;
 
-    if (wire_get_gfns(s->reader.body, s->reader.length, allowed_flags, &n, &flags, &s->reader.fault)) {
+    if (wire_get_runs(s->reader.body, s->reader.length, allowed_flags, most_word, &n, &flags,
+                      &s->reader.fault)) {
         serve_fail(s, s->reader.fault.code, "%s", s->reader.fault.text);
         return;
     }
     for (uint32_t i = 0; i < n; i++) {
-        uint64_t gfn = wire_gfn(s->reader.body, i);
+        struct wire_run run = wire_run(s->reader.body, i);
 
-        if (drop ? push_order_drop(&s->order, gfn)
-                 : push_order_request(&s->order, gfn, flags & WIRE_REQUEST_RESEND)) {
-            serve_fail(s, WIRE_ERROR_PROTOCOL, "%s of gfn 0x%llx, which is not in the set",
-                       wire_type_name(s->reader.type), (unsigned long long)gfn);
+        if (take_run(s, &run, flags & WIRE_REQUEST_RESEND))
             return;
-        }
     }
-    if (drop) {
-        s->drops += n;
-    } else {
-        s->requests++;
-        s->requested += n;
-    }
+    s->requests += s->reader.type == WIRE_REQUEST;
 }
 
 static void on_complete(struct server *s)
@@ -218,10 +228,10 @@ static void frame(struct server *s)
         on_credit(s);
         break;
     case WIRE_REQUEST:
-        on_gfns(s, WIRE_REQUEST_RESEND);
+        on_runs(s, WIRE_REQUEST_RESEND, WIRE_VCPU_WAITS);
         break;
     case WIRE_DROP:
-        on_gfns(s, 0);
+        on_runs(s, 0, 0);
         break;
     case WIRE_VERIFY:
         if (!(s->features & WIRE_FEATURE_VERIFY)) {

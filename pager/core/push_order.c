@@ -5,21 +5,26 @@
 
 int push_order_init(struct push_order *order, uint64_t nr_gfns)
 {
+    int rc;
+
     memset(order, 0, sizeof(*order));
-    if (gfn_bitmap_init(&order->set, nr_gfns) || gfn_bitmap_init(&order->unsent, nr_gfns) ||
-        gfn_bitmap_init(&order->urgent, nr_gfns) || gfn_bitmap_init(&order->once, nr_gfns)) {
-        push_order_free(order);
-        return -ENOMEM;
-    }
-    return 0;
+    rc = gfn_bitmap_init(&order->set, nr_gfns) || gfn_bitmap_init(&order->unsent, nr_gfns) ||
+         gfn_bitmap_init(&order->once, nr_gfns);
+    for (unsigned int i = 0; i < PUSH_LEVELS && rc == 0; i++)
+        rc = gfn_bitmap_init(&order->queue[i].asked, nr_gfns);
+    if (rc == 0)
+        return 0;
+    push_order_free(order);
+    return -ENOMEM;
 }
 
 void push_order_free(struct push_order *order)
 {
     gfn_bitmap_free(&order->set);
     gfn_bitmap_free(&order->unsent);
-    gfn_bitmap_free(&order->urgent);
     gfn_bitmap_free(&order->once);
+    for (unsigned int i = 0; i < PUSH_LEVELS; i++)
+        gfn_bitmap_free(&order->queue[i].asked);
 }
 
 void push_order_add(struct push_order *order, uint64_t first, uint64_t count)
@@ -35,8 +40,30 @@ static bool in_set(const struct push_order *order, uint64_t gfn)
     return gfn < order->set.nr && gfn_bitmap_test(&order->set, gfn);
 }
 
-int push_order_request(struct push_order *order, uint64_t gfn, bool resend)
+/* The queue that gfn is in, NULL for none. */
+static struct push_queue *queue_of(struct push_order *order, uint64_t gfn)
 {
+    for (unsigned int i = 0; i < PUSH_LEVELS; i++)
+        if (gfn_bitmap_test(&order->queue[i].asked, gfn))
+            return &order->queue[i];
+    return NULL;
+}
+
+static void leave_queue(struct push_order *order, uint64_t gfn)
+{
+    struct push_queue *queue = queue_of(order, gfn);
+
+    if (!queue)
+        return;
+    gfn_bitmap_clear(&queue->asked, gfn);
+    queue->left--;
+    order->urgent_left--;
+}
+
+int push_order_request(struct push_order *order, uint64_t gfn, unsigned int urgency, bool resend)
+{
+    struct push_queue *queue;
+
     if (!in_set(order, gfn))
         return -EINVAL;
     if (resend && !gfn_bitmap_test(&order->unsent, gfn) && gfn_bitmap_test(&order->once, gfn)) {
@@ -45,15 +72,16 @@ int push_order_request(struct push_order *order, uint64_t gfn, bool resend)
     }
     if (!gfn_bitmap_test(&order->unsent, gfn))
         return 0;
-    if (gfn_bitmap_test(&order->urgent, gfn)) {
-        if (order->again_tail - order->again_head < PUSH_AGAIN)
-            order->again[order->again_tail++ % PUSH_AGAIN] = gfn;
+    queue = queue_of(order, gfn);
+    if (queue >= &order->queue[urgency])
         return 0;
-    }
-    gfn_bitmap_set(&order->urgent, gfn);
+    leave_queue(order, gfn);
+    queue = &order->queue[urgency];
+    gfn_bitmap_set(&queue->asked, gfn);
+    queue->left++;
     order->urgent_left++;
-    if (order->fifo_tail - order->fifo_head < PUSH_FIFO)
-        order->fifo[order->fifo_tail++ % PUSH_FIFO] = gfn;
+    if (queue->tail - queue->head < PUSH_FIFO)
+        queue->fifo[queue->tail++ % PUSH_FIFO] = gfn;
     return 0;
 }
 
@@ -61,10 +89,7 @@ static void forget(struct push_order *order, uint64_t gfn)
 {
     gfn_bitmap_clear(&order->unsent, gfn);
     order->left--;
-    if (gfn_bitmap_test(&order->urgent, gfn)) {
-        gfn_bitmap_clear(&order->urgent, gfn);
-        order->urgent_left--;
-    }
+    leave_queue(order, gfn);
 }
 
 int push_order_drop(struct push_order *order, uint64_t gfn)
@@ -79,26 +104,31 @@ int push_order_drop(struct push_order *order, uint64_t gfn)
     return 0;
 }
 
-/* The next faulted gfn, or false. Entries of the queue may have been dropped meanwhile. */
+/* The next gfn of a queue that is not empty. Entries of its fifo may have been dropped, or moved up,
+ * meanwhile. */
+static uint64_t next_of(struct push_queue *queue)
+{
+    while (queue->head != queue->tail) {
+        uint64_t gfn = queue->fifo[queue->head++ % PUSH_FIFO];
+
+        if (gfn_bitmap_test(&queue->asked, gfn))
+            return gfn;
+    }
+    queue->cursor = gfn_bitmap_next(&queue->asked, queue->cursor);
+    if (queue->cursor >= queue->asked.nr)
+        queue->cursor = gfn_bitmap_next(&queue->asked, 0);
+    return queue->cursor;
+}
+
 static bool next_urgent(struct push_order *order, uint64_t *gfn)
 {
-    while (order->again_head != order->again_tail) {
-        *gfn = order->again[order->again_head++ % PUSH_AGAIN];
-        if (gfn_bitmap_test(&order->urgent, *gfn))
+    for (unsigned int i = PUSH_LEVELS; i-- > 0;) {
+        if (order->queue[i].left) {
+            *gfn = next_of(&order->queue[i]);
             return true;
+        }
     }
-    while (order->fifo_head != order->fifo_tail) {
-        *gfn = order->fifo[order->fifo_head++ % PUSH_FIFO];
-        if (gfn_bitmap_test(&order->urgent, *gfn))
-            return true;
-    }
-    if (!order->urgent_left)
-        return false;
-    *gfn = gfn_bitmap_next(&order->urgent, order->urgent_cursor);
-    if (*gfn >= order->urgent.nr)
-        *gfn = gfn_bitmap_next(&order->urgent, 0);
-    order->urgent_cursor = *gfn;
-    return *gfn < order->urgent.nr;
+    return false;
 }
 
 static void take(struct push_order *order, uint64_t gfn)

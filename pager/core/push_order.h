@@ -7,16 +7,25 @@
 
 #include "core/gfn_bitmap.h"
 
-#define PUSH_FIFO  4096u /* faulted gfns kept in the order they came; more are found by a scan in circles */
-#define PUSH_AGAIN 512u  /* of those, asked for a second time: no ring has more slots */
+#define PUSH_FIFO   4096u /* asked for, kept in the order they came; more are found by a scan in circles */
+#define PUSH_LEVELS 3u    /* of urgency: the highest is served first, and not ended by a lower one */
+
+/* What is asked for with one urgency. A gfn is in the queue of the highest it was asked with. */
+struct push_queue {
+    struct gfn_bitmap asked; /* of unsent */
+    uint64_t left;           /* in it */
+    uint64_t cursor;         /* of the scan */
+    uint64_t fifo[PUSH_FIFO];
+    uint32_t head, tail;
+};
 
 struct push_order {
     struct gfn_bitmap set;    /* absent at the destination when the session started */
     struct gfn_bitmap unsent; /* of those, neither sent nor dropped (or to be sent again) */
-    struct gfn_bitmap urgent; /* of those, asked for */
+    struct push_queue queue[PUSH_LEVELS];
     uint64_t in_set;
-    uint64_t left; /* in unsent */
-    uint64_t urgent_left;
+    uint64_t left;           /* in unsent */
+    uint64_t urgent_left;    /* in all queues */
     uint64_t different_sent; /* gfns sent at least once */
     uint64_t sent;           /* pages sent */
     uint64_t resent;
@@ -24,11 +33,6 @@ struct push_order {
     uint64_t dropped; /* never sent because the guest released them */
     uint64_t cursor;
     struct gfn_bitmap once; /* sent at least once */
-    uint64_t urgent_cursor; /* of that scan */
-    uint64_t fifo[PUSH_FIFO];
-    uint32_t fifo_head, fifo_tail;
-    uint64_t again[PUSH_AGAIN];
-    uint32_t again_head, again_tail;
 };
 
 /* 0 or -ENOMEM. */
@@ -40,9 +44,9 @@ void push_order_free(struct push_order *order);
 void push_order_add(struct push_order *order, uint64_t first, uint64_t count);
 
 /* The destination asks for gfn. 0, or -EINVAL if it is not in the set. Without resend a page already sent or
- * dropped is ignored. One that is asked for twice goes before those asked for once: it was asked for with its
- * neighbours, and now a vcpu waits for it. */
-int push_order_request(struct push_order *order, uint64_t gfn, bool resend);
+ * dropped is ignored. Asked for again it keeps its place, or moves to the end of the queue of a higher
+ * urgency (below PUSH_LEVELS): it was asked for with its neighbours, and now a vcpu waits for it. */
+int push_order_request(struct push_order *order, uint64_t gfn, unsigned int urgency, bool resend);
 
 /* The guest released gfn. 0, or -EINVAL if it is not in the set. */
 int push_order_drop(struct push_order *order, uint64_t gfn);

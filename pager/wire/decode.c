@@ -94,18 +94,33 @@ int wire_get_set(const uint8_t *body, uint32_t length, uint32_t *n, struct wire_
     return 0;
 }
 
-int wire_get_gfns(const uint8_t *body, uint32_t length, uint32_t allowed_flags, uint32_t *n, uint32_t *flags,
-                  struct wire_fault *fault)
+int wire_get_runs(const uint8_t *body, uint32_t length, uint32_t allowed_flags, uint32_t most_word,
+                  uint32_t *n, uint32_t *flags, struct wire_fault *fault)
 {
     *n = get_u32(body);
     *flags = get_u32(body + 4);
-    if (*n == 0 || *n > WIRE_GFNS_MAX || length != 8 + 8 * *n) {
-        wire_fault_set(fault, WIRE_ERROR_PROTOCOL, "list of %u gfns in a body of %u bytes", *n, length);
+    if (*n == 0 || *n > WIRE_ASK_MAX || length != 8 + 16 * *n) {
+        wire_fault_set(fault, WIRE_ERROR_PROTOCOL, "list of %u runs in a body of %u bytes", *n, length);
         return -EPROTO;
     }
     if (*flags & ~allowed_flags) {
-        wire_fault_set(fault, WIRE_ERROR_PROTOCOL, "unknown flags 0x%x with a list of gfns", *flags);
+        wire_fault_set(fault, WIRE_ERROR_PROTOCOL, "unknown flags 0x%x with a list of runs", *flags);
         return -EPROTO;
+    }
+    for (uint32_t i = 0; i < *n; i++) {
+        struct wire_run run = wire_run(body, i);
+
+        if (run.count == 0 || run.count > WIRE_RUN_MAX || run.first > WIRE_GFN_LIMIT - run.count) {
+            wire_fault_set(fault, WIRE_ERROR_PROTOCOL,
+                           "run of %u pages at gfn 0x%llx; allowed are 1 to %u, below 2^40", run.count,
+                           (unsigned long long)run.first, WIRE_RUN_MAX);
+            return -EPROTO;
+        }
+        if (run.word > most_word) {
+            wire_fault_set(fault, WIRE_ERROR_PROTOCOL, "run at gfn 0x%llx with 0x%x, allowed are 0 to %u",
+                           (unsigned long long)run.first, run.word, most_word);
+            return -EPROTO;
+        }
     }
     return 0;
 }
@@ -171,9 +186,11 @@ void wire_get_complete(const uint8_t *body, struct wire_complete *complete)
     complete->foreign_requests = get_u64(body + 40);
 }
 
-uint64_t wire_gfn(const uint8_t *body, uint32_t index)
+struct wire_run wire_run(const uint8_t *body, uint32_t index)
 {
-    return get_u64(body + 8 + 8 * (size_t)index);
+    const uint8_t *p = body + 8 + 16 * (size_t)index;
+
+    return (struct wire_run){.first = get_u64(p), .count = get_u32(p + 8), .word = get_u32(p + 12)};
 }
 
 void wire_pair(const uint8_t *body, uint32_t index, uint64_t *a, uint64_t *b)

@@ -105,18 +105,22 @@ size_t wire_put_complete_ack(uint8_t *out, uint64_t set, uint64_t sent, uint64_t
     return WIRE_HEAD_SIZE + 24;
 }
 
-void wire_add_gfn(uint8_t *out, uint32_t index, uint64_t gfn)
+void wire_add_run(uint8_t *out, uint32_t index, uint64_t first, uint32_t count, uint32_t word)
 {
-    put_u64(out + WIRE_HEAD_SIZE + 8 + 8 * (size_t)index, gfn);
+    uint8_t *p = out + WIRE_HEAD_SIZE + 8 + 16 * (size_t)index;
+
+    put_u64(p, first);
+    put_u32(p + 8, count);
+    put_u32(p + 12, word);
 }
 
-size_t wire_finish_gfns(uint8_t *out, enum wire_type type, uint32_t n, uint32_t flags)
+size_t wire_finish_runs(uint8_t *out, enum wire_type type, uint32_t n, uint32_t flags)
 {
-    uint8_t *body = head(out, type, 8 + 8 * n);
+    uint8_t *body = head(out, type, 8 + 16 * n);
 
     put_u32(body, n);
     put_u32(body + 4, flags);
-    return WIRE_HEAD_SIZE + 8 + 8 * (size_t)n;
+    return WIRE_HEAD_SIZE + 8 + 16 * (size_t)n;
 }
 
 void wire_add_pair(uint8_t *out, uint32_t index, uint64_t a, uint64_t b)

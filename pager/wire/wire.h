@@ -14,7 +14,8 @@
 #define WIRE_ACK_SIZE    64u
 #define WIRE_TEXT_MAX    200u
 #define WIRE_RUNS_MAX    4096u
-#define WIRE_GFNS_MAX    512u
+#define WIRE_ASK_MAX     256u /* runs in a REQUEST or DROP */
+#define WIRE_RUN_MAX     512u /* pages in one of those */
 #define WIRE_BATCH_MAX   64u
 #define WIRE_CREDIT_MAX  1048576u
 #define WIRE_GFN_LIMIT   (UINT64_C(1) << 40)
@@ -28,8 +29,13 @@
 #define WIRE_FEATURES       (WIRE_FEATURE_HASH | WIRE_FEATURE_VERIFY)
 
 #define WIRE_REQUEST_RESEND 1u
-#define WIRE_PAGES_COMPARE  1u
-#define WIRE_PAGES_HASHED   2u
+/* How urgent a run of REQUEST is. */
+#define WIRE_NOBODY_WAITS 0u
+#define WIRE_DOM0_WAITS   1u
+#define WIRE_VCPU_WAITS   2u
+
+#define WIRE_PAGES_COMPARE 1u
+#define WIRE_PAGES_HASHED  2u
 
 enum wire_role { WIRE_RECEIVER = 1, WIRE_SERVER = 2 };
 
@@ -103,6 +109,12 @@ struct wire_hello_ack {
     uint64_t nr_gfns;   /* largest populated gfn + 1 */
 };
 
+struct wire_run {
+    uint64_t first; /* gfn */
+    uint32_t count; /* pages */
+    uint32_t word;  /* what it means the frame says */
+};
+
 struct wire_complete {
     uint64_t set;
     uint64_t installed;
@@ -147,24 +159,25 @@ size_t wire_put_complete_ack(uint8_t *out, uint64_t set, uint64_t sent, uint64_t
 
 /* REQUEST and DROP, SET, and the head of PAGES are built in place: begin, add, finish with the number added.
  */
-void wire_add_gfn(uint8_t *out, uint32_t index, uint64_t gfn);
-size_t wire_finish_gfns(uint8_t *out, enum wire_type type, uint32_t n, uint32_t flags);
+void wire_add_run(uint8_t *out, uint32_t index, uint64_t first, uint32_t count, uint32_t word);
+size_t wire_finish_runs(uint8_t *out, enum wire_type type, uint32_t n, uint32_t flags);
 void wire_add_pair(uint8_t *out, uint32_t index, uint64_t a, uint64_t b);
 size_t wire_finish_set(uint8_t *out, uint32_t n);
 size_t wire_finish_pages_head(uint8_t *out, uint32_t n, uint32_t flags); /* without the data that follows */
 
 /*
  * Decoders look at a body whose length wire_allowed() has accepted. They return 0, or -EPROTO with fault set.
- * Lists are checked here (counts against the length, reserved fields, flags) and read with wire_gfn() and
- * wire_pair().
+ * Lists are checked here (counts against the length, reserved fields, flags; of runs, each) and read with
+ * wire_run() and wire_pair().
  */
 int wire_get_hello(const uint8_t *body, struct wire_hello *hello, struct wire_fault *fault);
 int wire_get_hello_ack(const uint8_t *body, struct wire_hello_ack *ack, struct wire_fault *fault);
 int wire_get_fault(const uint8_t *body, uint32_t length, struct wire_fault *from_peer,
                    struct wire_fault *fault);
 int wire_get_set(const uint8_t *body, uint32_t length, uint32_t *n, struct wire_fault *fault);
-int wire_get_gfns(const uint8_t *body, uint32_t length, uint32_t allowed_flags, uint32_t *n, uint32_t *flags,
-                  struct wire_fault *fault);
+/* Runs of REQUEST or DROP: none is empty, too long, passes WIRE_GFN_LIMIT or has a word above most_word. */
+int wire_get_runs(const uint8_t *body, uint32_t length, uint32_t allowed_flags, uint32_t most_word,
+                  uint32_t *n, uint32_t *flags, struct wire_fault *fault);
 int wire_get_pages_head(const uint8_t *body, uint32_t length, uint32_t *n, uint32_t *flags,
                         struct wire_fault *fault);
 int wire_get_credit(const uint8_t *body, uint32_t *pages, struct wire_fault *fault);
@@ -172,7 +185,7 @@ void wire_get_pair(const uint8_t *body, uint64_t *a, uint64_t *b);
 uint64_t wire_get_count(const uint8_t *body);
 void wire_get_complete(const uint8_t *body, struct wire_complete *complete);
 int wire_get_gone(const uint8_t *body, uint32_t *reason, struct wire_fault *fault);
-uint64_t wire_gfn(const uint8_t *body, uint32_t index);
+struct wire_run wire_run(const uint8_t *body, uint32_t index);
 void wire_pair(const uint8_t *body, uint32_t index, uint64_t *a, uint64_t *b);
 
 /*

@@ -58,13 +58,17 @@ static void decode(const struct frame_reader *reader, struct push_order *order, 
         break;
     case WIRE_REQUEST:
     case WIRE_DROP:
-        if (wire_get_gfns(body, reader->length, WIRE_REQUEST_RESEND, &n, &flags, &fault))
+        if (wire_get_runs(body, reader->length, WIRE_REQUEST_RESEND, WIRE_VCPU_WAITS, &n, &flags, &fault))
             break;
         for (uint32_t i = 0; i < n; i++) {
-            if (reader->type == WIRE_DROP)
-                push_order_drop(order, wire_gfn(body, i));
-            else
-                push_order_request(order, wire_gfn(body, i), flags);
+            struct wire_run run = wire_run(body, i);
+
+            for (uint64_t gfn = run.first; gfn < run.first + run.count; gfn++) {
+                if (reader->type == WIRE_DROP)
+                    push_order_drop(order, gfn);
+                else
+                    push_order_request(order, gfn, run.word, flags);
+            }
         }
         break;
     case WIRE_CREDIT:

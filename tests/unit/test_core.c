@@ -112,17 +112,17 @@ static void pushes_faulted_first_then_from_there(void **state)
     assert_int_equal(push_order_init(&o, 100), 0);
     for (uint64_t gfn = 10; gfn < 30; gfn++)
         push_order_add(&o, gfn, 1);
-    assert_int_equal(push_order_request(&o, 25, false), 0);
-    assert_int_equal(push_order_request(&o, 12, false), 0);
-    assert_int_equal(push_order_request(&o, 25, false), 0); /* twice is once */
-    assert_int_equal(push_order_request(&o, 9, false), -EINVAL);
-    assert_int_equal(push_order_request(&o, UINT64_MAX, false), -EINVAL);
+    assert_int_equal(push_order_request(&o, 25, 1, false), 0);
+    assert_int_equal(push_order_request(&o, 12, 1, false), 0);
+    assert_int_equal(push_order_request(&o, 25, 1, false), 0); /* twice is once */
+    assert_int_equal(push_order_request(&o, 9, 1, false), -EINVAL);
+    assert_int_equal(push_order_request(&o, UINT64_MAX, 1, false), -EINVAL);
     assert_int_equal(push_order_next(&o, gfns, 4), 4);
     assert_int_equal(gfns[0], 25);
     assert_int_equal(gfns[1], 12);
     assert_int_equal(gfns[2], 13); /* on from the last faulted one */
     assert_int_equal(gfns[3], 14);
-    assert_int_equal(push_order_request(&o, 28, false), 0);
+    assert_int_equal(push_order_request(&o, 28, 1, false), 0);
     assert_int_equal(push_order_next(&o, gfns, 3), 3);
     assert_int_equal(gfns[0], 28);
     assert_int_equal(gfns[1], 29);
@@ -132,9 +132,9 @@ static void pushes_faulted_first_then_from_there(void **state)
     assert_int_equal(push_order_drop(&o, 10), 0); /* sent already: nothing to save */
     assert_int_equal(push_order_drop(&o, 99), -EINVAL);
     assert_int_equal(o.dropped, 1);
-    assert_int_equal(push_order_request(&o, 25, false), 0); /* under way: nothing happens */
+    assert_int_equal(push_order_request(&o, 25, 1, false), 0); /* under way: nothing happens */
     assert_int_equal(o.urgent_left, 0);
-    assert_int_equal(push_order_request(&o, 25, true), 0); /* but again if its hash was wrong */
+    assert_int_equal(push_order_request(&o, 25, 1, true), 0); /* but again if its hash was wrong */
     assert_int_equal(push_order_next(&o, gfns, 1), 1);
     assert_int_equal(gfns[0], 25);
     assert_int_equal(o.resent, 1);
@@ -145,38 +145,45 @@ static void pushes_faulted_first_then_from_there(void **state)
     push_order_free(&o);
 }
 
-static void asked_for_twice_goes_first(void **state)
+static void the_most_urgent_goes_first(void **state)
 {
     struct push_order o;
     uint64_t gfns[8];
 
     (void)state;
     assert_int_equal(push_order_init(&o, 1000), 0);
-    for (uint64_t gfn = 0; gfn < 1000; gfn++)
-        push_order_add(&o, gfn, 1);
+    push_order_add(&o, 0, 1000);
     for (uint64_t gfn = 256; gfn < 512; gfn++)
-        assert_int_equal(push_order_request(&o, gfn, false), 0);
-    assert_int_equal(push_order_next(&o, gfns, 1), 1);
-    assert_int_equal(gfns[0], 256);
-    /* Vcpus run into two of them; one has been dropped since. */
-    assert_int_equal(push_order_request(&o, 400, false), 0);
-    assert_int_equal(push_order_request(&o, 300, false), 0);
-    assert_int_equal(push_order_request(&o, 301, false), 0);
-    assert_int_equal(push_order_request(&o, 256, false), 0); /* sent already */
+        assert_int_equal(push_order_request(&o, gfn, 0, false), 0);
+    assert_int_equal(push_order_request(&o, 700, 1, false), 0);
+    assert_int_equal(push_order_next(&o, gfns, 2), 2);
+    assert_int_equal(gfns[0], 700);
+    assert_int_equal(gfns[1], 256);
+    /* Vcpus run into some of them; one has been dropped since, and one is less urgent to somebody else. */
+    assert_int_equal(push_order_request(&o, 400, 2, false), 0);
+    assert_int_equal(push_order_request(&o, 300, 2, false), 0);
+    assert_int_equal(push_order_request(&o, 301, 2, false), 0);
+    assert_int_equal(push_order_request(&o, 400, 2, false), 0); /* twice is once */
+    assert_int_equal(push_order_request(&o, 400, 0, false), 0);
+    assert_int_equal(push_order_request(&o, 302, 1, false), 0);
+    assert_int_equal(push_order_request(&o, 256, 2, false), 0); /* sent already */
     assert_int_equal(push_order_drop(&o, 300), 0);
-    assert_int_equal(push_order_next(&o, gfns, 3), 3);
+    assert_int_equal(o.urgent_left, 254);
+    assert_int_equal(push_order_next(&o, gfns, 4), 4);
     assert_int_equal(gfns[0], 400);
     assert_int_equal(gfns[1], 301);
-    assert_int_equal(gfns[2], 257);
-    assert_int_equal(o.urgent_left, 251);
+    assert_int_equal(gfns[2], 302);
+    assert_int_equal(gfns[3], 257);
+    assert_int_equal(o.urgent_left, 250);
     while (push_order_next(&o, gfns, 8))
         ;
     assert_int_equal(o.sent, 999); /* none twice */
-    /* More repeats than there is room for cost nothing but their priority. */
+    assert_int_equal(o.urgent_left, 0);
+    /* Those sent already, of which one gfn is unknown there: dropped before it was sent. */
     for (uint64_t gfn = 0; gfn < 1000; gfn++)
-        assert_int_equal(push_order_request(&o, gfn, true), 0);
+        assert_int_equal(push_order_request(&o, gfn, (unsigned int)(gfn % 3), true), 0);
     for (uint64_t gfn = 0; gfn < 1000; gfn++)
-        assert_int_equal(push_order_request(&o, gfn, false), 0);
+        assert_int_equal(push_order_request(&o, gfn, 2, false), 0);
     while (push_order_next(&o, gfns, 8))
         ;
     assert_int_equal(o.left, 0);
@@ -195,7 +202,7 @@ static void more_requests_than_the_queue_holds(void **state)
     for (uint64_t gfn = 0; gfn < 3 * PUSH_FIFO; gfn++)
         push_order_add(&o, gfn, 1);
     for (uint64_t gfn = 0; gfn < 2 * PUSH_FIFO; gfn++)
-        assert_int_equal(push_order_request(&o, 2 * PUSH_FIFO - 1 - gfn, false), 0);
+        assert_int_equal(push_order_request(&o, 2 * PUSH_FIFO - 1 - gfn, 1, false), 0);
     for (uint64_t gfn = 0; gfn < 100; gfn++)
         assert_int_equal(push_order_drop(&o, 2 * PUSH_FIFO - 1 - gfn), 0);
     while ((got = push_order_next(&o, gfns, 64))) {
@@ -724,7 +731,7 @@ int main(void)
         cmocka_unit_test(quantiles_are_within_a_sixteenth),
         cmocka_unit_test(states_only_go_where_they_may),
         cmocka_unit_test(pushes_faulted_first_then_from_there),
-        cmocka_unit_test(asked_for_twice_goes_first),
+        cmocka_unit_test(the_most_urgent_goes_first),
         cmocka_unit_test(more_requests_than_the_queue_holds),
         cmocka_unit_test(a_range_is_asked_for_as_runs),
         cmocka_unit_test(a_foreign_request_can_be_made_to_wait),

@@ -480,7 +480,7 @@ static void a_wrong_hash_is_asked_for_once_more(void **state)
     do
         expect(p, WIRE_REQUEST);
     while (!(get_u32(p->body + 4) & WIRE_REQUEST_RESEND));
-    assert_int_equal(wire_gfn(p->body, 0), 3);
+    assert_int_equal(wire_run(p->body, 0).first, 3);
     send_page(p, 3, true, false);
     /* The rest, but one that is wrong twice. */
     for (gfn = 0; gfn < 1500; gfn++) {
@@ -491,7 +491,7 @@ static void a_wrong_hash_is_asked_for_once_more(void **state)
     do
         expect(p, WIRE_REQUEST);
     while (!(get_u32(p->body + 4) & WIRE_REQUEST_RESEND));
-    assert_int_equal(wire_gfn(p->body, 0), 8);
+    assert_int_equal(wire_run(p->body, 0).first, 8);
     send_page(p, 8, true, true);
     report = fixture_await(&p->f, "receive", "paused");
     assert_int_equal(figure(report, "link", "bad_hash"), 3);
@@ -648,8 +648,9 @@ static void requests_outside_the_set(void **state)
     fixture_start_serve(&p->f);
     meet_serve(p);
     agree_on_set(p, 3);
-    wire_add_gfn(out, 0, 13);
-    put(p, wire_finish_gfns(out, WIRE_REQUEST, 1, 0));
+    /* Its last page is. */
+    wire_add_run(out, 0, 12, 2, WIRE_VCPU_WAITS);
+    put(p, wire_finish_runs(out, WIRE_REQUEST, 1, 0));
     expect(p, WIRE_ERROR);
     serve_ends_with(p, EXIT_MISSING);
 }
@@ -725,9 +726,9 @@ static void dropped_pages_need_not_be_sent(void **state)
     fixture_start_serve(&p->f);
     meet_serve(p);
     agree_on_set(p, 3);
-    wire_add_gfn(out, 0, 10);
-    wire_add_gfn(out, 1, 12);
-    put(p, wire_finish_gfns(out, WIRE_DROP, 2, 0));
+    wire_add_run(out, 0, 10, 1, 0);
+    wire_add_run(out, 1, 12, 1, 0);
+    put(p, wire_finish_runs(out, WIRE_DROP, 2, 0));
     put(p, wire_put_words(out, WIRE_CREDIT, 10, 0));
     get_pages(p, 1);
     put(p, wire_put_complete(out, &c));

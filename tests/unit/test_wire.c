@@ -172,8 +172,8 @@ static void frames_only_where_they_belong(void **state)
     } table[] = {
         {WIRE_HELLO, "", "H", 88},         {WIRE_HELLO_ACK, "H", "", 64},    {WIRE_REFUSE, "H", "", 8},
         {WIRE_SET, "", "S", 24},           {WIRE_SET_END, "", "S", 16},      {WIRE_SET_ACK, "S", "", 16},
-        {WIRE_CREDIT, "", "AV", 8},        {WIRE_REQUEST, "", "A", 16},      {WIRE_PAGES, "AVC", "", 4120},
-        {WIRE_DROP, "", "A", 16},          {WIRE_VERIFY, "", "A", 8},        {WIRE_VERIFY_END, "V", "", 8},
+        {WIRE_CREDIT, "", "AV", 8},        {WIRE_REQUEST, "", "A", 24},      {WIRE_PAGES, "AVC", "", 4120},
+        {WIRE_DROP, "", "A", 24},          {WIRE_VERIFY, "", "A", 8},        {WIRE_VERIFY_END, "V", "", 8},
         {WIRE_COMPLETE, "", "A", 48},      {WIRE_COMPLETE_ACK, "C", "", 24}, {WIRE_GONE, "", "SAVC", 8},
         {WIRE_ERROR, "HSAVC", "HSAVC", 8},
     };
@@ -207,28 +207,59 @@ static void frames_only_where_they_belong(void **state)
     assert_true(wire_allowed(65535, 8, WIRE_SERVER, WIRE_IN_ACTIVE, &fault));
 }
 
+/* One run of a frame that is else as it should be. */
+static bool run_is_taken(uint64_t first, uint32_t count, uint32_t word)
+{
+    uint32_t n, flags;
+
+    wire_add_run(frame, 0, first, count, word);
+    wire_finish_runs(frame, WIRE_DROP, 1, 0);
+    return wire_get_runs(frame + WIRE_HEAD_SIZE, 8 + 16, 0, WIRE_DOM0_WAITS, &n, &flags, &fault) == 0;
+}
+
+static void each_run_has_to_be_one(void **state)
+{
+    (void)state;
+    assert_true(run_is_taken(0, 1, 0));
+    assert_true(run_is_taken(0, WIRE_RUN_MAX, WIRE_DOM0_WAITS));
+    assert_true(run_is_taken(WIRE_GFN_LIMIT - 1, 1, 0));
+    assert_false(run_is_taken(0, 0, 0));
+    assert_false(run_is_taken(0, WIRE_RUN_MAX + 1, 0));
+    assert_false(run_is_taken(0, UINT32_MAX, 0));
+    assert_false(run_is_taken(WIRE_GFN_LIMIT - 1, 2, 0));
+    assert_false(run_is_taken(WIRE_GFN_LIMIT, 1, 0));
+    assert_false(run_is_taken(UINT64_MAX, 1, 0));
+    assert_false(run_is_taken(UINT64_MAX - 1, 2, 0));
+    assert_false(run_is_taken(0, 1, WIRE_VCPU_WAITS));
+    assert_false(run_is_taken(0, 1, UINT32_MAX));
+}
+
 static void lists_have_to_fill_their_frame(void **state)
 {
     uint32_t n, flags;
     size_t size;
 
     (void)state;
-    wire_add_gfn(frame, 0, 5);
-    wire_add_gfn(frame, 1, UINT64_MAX);
-    size = wire_finish_gfns(frame, WIRE_REQUEST, 2, WIRE_REQUEST_RESEND);
+    wire_add_run(frame, 0, 5, 1, WIRE_VCPU_WAITS);
+    wire_add_run(frame, 1, WIRE_GFN_LIMIT - WIRE_RUN_MAX, WIRE_RUN_MAX, WIRE_NOBODY_WAITS);
+    size = wire_finish_runs(frame, WIRE_REQUEST, 2, WIRE_REQUEST_RESEND);
     assert_int_equal(feed(frame, size, 3, WIRE_SERVER, WIRE_IN_ACTIVE), FRAME_DONE);
-    assert_int_equal(wire_get_gfns(reader.body, reader.length, WIRE_REQUEST_RESEND, &n, &flags, &fault), 0);
+    assert_int_equal(wire_get_runs(reader.body, reader.length, WIRE_REQUEST_RESEND, 2, &n, &flags, &fault),
+                     0);
     assert_int_equal(n, 2);
-    assert_true(wire_gfn(reader.body, 1) == UINT64_MAX);
-    assert_true(wire_get_gfns(reader.body, reader.length, 0, &n, &flags, &fault));
-    assert_true(wire_get_gfns(reader.body, reader.length - 8, 1, &n, &flags, &fault));
+    assert_true(wire_run(reader.body, 1).first == WIRE_GFN_LIMIT - WIRE_RUN_MAX);
+    assert_int_equal(wire_run(reader.body, 1).count, WIRE_RUN_MAX);
+    assert_int_equal(wire_run(reader.body, 0).word, WIRE_VCPU_WAITS);
+    assert_true(wire_get_runs(reader.body, reader.length, 0, 2, &n, &flags, &fault));
+    assert_true(wire_get_runs(reader.body, reader.length, 1, 1, &n, &flags, &fault));
+    assert_true(wire_get_runs(reader.body, reader.length - 16, 1, 2, &n, &flags, &fault));
     put_u32(reader.body, 3);
-    assert_true(wire_get_gfns(reader.body, reader.length, 1, &n, &flags, &fault));
+    assert_true(wire_get_runs(reader.body, reader.length, 1, 2, &n, &flags, &fault));
     put_u32(reader.body, 0);
-    assert_true(wire_get_gfns(reader.body, 8, 1, &n, &flags, &fault));
+    assert_true(wire_get_runs(reader.body, 8, 1, 2, &n, &flags, &fault));
     /* A count that overflows the multiplication. */
-    put_u32(reader.body, 0x20000000 + 1);
-    assert_true(wire_get_gfns(reader.body, 16, 1, &n, &flags, &fault));
+    put_u32(reader.body, 0x10000000 + 1);
+    assert_true(wire_get_runs(reader.body, 24, 1, 2, &n, &flags, &fault));
     put_u32(reader.body, 0x10000000 + 1);
     assert_true(wire_get_set(reader.body, 24, &n, &fault));
     put_u32(reader.body, 0);
@@ -333,10 +364,15 @@ static void token_files_are_secret_and_whole(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(hello_survives_any_cutting),     cmocka_unit_test(each_mismatch_has_its_reason),
-        cmocka_unit_test(hello_ack_is_checked),           cmocka_unit_test(frames_only_where_they_belong),
-        cmocka_unit_test(lists_have_to_fill_their_frame), cmocka_unit_test(pages_head_comes_before_its_data),
-        cmocka_unit_test(texts_are_made_printable),       cmocka_unit_test(token_files_are_secret_and_whole),
+        cmocka_unit_test(hello_survives_any_cutting),
+        cmocka_unit_test(each_mismatch_has_its_reason),
+        cmocka_unit_test(hello_ack_is_checked),
+        cmocka_unit_test(frames_only_where_they_belong),
+        cmocka_unit_test(each_run_has_to_be_one),
+        cmocka_unit_test(lists_have_to_fill_their_frame),
+        cmocka_unit_test(pages_head_comes_before_its_data),
+        cmocka_unit_test(texts_are_made_printable),
+        cmocka_unit_test(token_files_are_secret_and_whole),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
