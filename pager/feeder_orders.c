@@ -16,16 +16,16 @@ static void finish(struct feeder *f, struct gather *g)
 {
     switch (g->order) {
     case ORDER_RUN:
-        f->out_end += wire_finish_set(feeder_out(f), g->n);
+        f->out_end += wire_finish_list(feeder_out(f), WIRE_SET, g->n, 0);
         break;
     case ORDER_ASK:
-        f->out_end += wire_finish_runs(feeder_out(f), WIRE_REQUEST, g->n, 0);
+        f->out_end += wire_finish_list(feeder_out(f), WIRE_REQUEST, g->n, 0);
         break;
     case ORDER_ASK_AGAIN:
-        f->out_end += wire_finish_runs(feeder_out(f), WIRE_REQUEST, g->n, WIRE_REQUEST_RESEND);
+        f->out_end += wire_finish_list(feeder_out(f), WIRE_REQUEST, g->n, WIRE_REQUEST_RESEND);
         break;
     case ORDER_DROP:
-        f->out_end += wire_finish_runs(feeder_out(f), WIRE_DROP, g->n, 0);
+        f->out_end += wire_finish_list(feeder_out(f), WIRE_DROP, g->n, 0);
         break;
     }
     g->order = 0;

@@ -49,12 +49,8 @@ static struct push_queue *queue_of(struct push_order *order, uint64_t gfn)
     return NULL;
 }
 
-static void leave_queue(struct push_order *order, uint64_t gfn)
+static void leave(struct push_order *order, struct push_queue *queue, uint64_t gfn)
 {
-    struct push_queue *queue = queue_of(order, gfn);
-
-    if (!queue)
-        return;
     gfn_bitmap_clear(&queue->asked, gfn);
     queue->left--;
     order->urgent_left--;
@@ -62,7 +58,7 @@ static void leave_queue(struct push_order *order, uint64_t gfn)
 
 int push_order_request(struct push_order *order, uint64_t gfn, unsigned int urgency, bool resend)
 {
-    struct push_queue *queue;
+    struct push_queue *queue, *now;
 
     if (!in_set(order, gfn))
         return -EINVAL;
@@ -72,11 +68,12 @@ int push_order_request(struct push_order *order, uint64_t gfn, unsigned int urge
     }
     if (!gfn_bitmap_test(&order->unsent, gfn))
         return 0;
-    queue = queue_of(order, gfn);
-    if (queue >= &order->queue[urgency])
-        return 0;
-    leave_queue(order, gfn);
     queue = &order->queue[urgency];
+    now = queue_of(order, gfn);
+    if (now && now >= queue)
+        return 0;
+    if (now)
+        leave(order, now, gfn);
     gfn_bitmap_set(&queue->asked, gfn);
     queue->left++;
     order->urgent_left++;
@@ -87,9 +84,12 @@ int push_order_request(struct push_order *order, uint64_t gfn, unsigned int urge
 
 static void forget(struct push_order *order, uint64_t gfn)
 {
+    struct push_queue *queue = queue_of(order, gfn);
+
     gfn_bitmap_clear(&order->unsent, gfn);
     order->left--;
-    leave_queue(order, gfn);
+    if (queue)
+        leave(order, queue, gfn);
 }
 
 int push_order_drop(struct push_order *order, uint64_t gfn)

@@ -114,7 +114,7 @@ void wire_add_run(uint8_t *out, uint32_t index, uint64_t first, uint32_t count, 
     put_u32(p + 12, word);
 }
 
-size_t wire_finish_runs(uint8_t *out, enum wire_type type, uint32_t n, uint32_t flags)
+size_t wire_finish_list(uint8_t *out, enum wire_type type, uint32_t n, uint32_t flags)
 {
     uint8_t *body = head(out, type, 8 + 16 * n);
 
@@ -129,15 +129,6 @@ void wire_add_pair(uint8_t *out, uint32_t index, uint64_t a, uint64_t b)
 
     put_u64(p, a);
     put_u64(p + 8, b);
-}
-
-size_t wire_finish_set(uint8_t *out, uint32_t n)
-{
-    uint8_t *body = head(out, WIRE_SET, 8 + 16 * n);
-
-    put_u32(body, n);
-    put_u32(body + 4, 0);
-    return WIRE_HEAD_SIZE + 8 + 16 * (size_t)n;
 }
 
 size_t wire_finish_pages_head(uint8_t *out, uint32_t n, uint32_t flags)

@@ -160,9 +160,8 @@ size_t wire_put_complete_ack(uint8_t *out, uint64_t set, uint64_t sent, uint64_t
 /* REQUEST and DROP, SET, and the head of PAGES are built in place: begin, add, finish with the number added.
  */
 void wire_add_run(uint8_t *out, uint32_t index, uint64_t first, uint32_t count, uint32_t word);
-size_t wire_finish_runs(uint8_t *out, enum wire_type type, uint32_t n, uint32_t flags);
 void wire_add_pair(uint8_t *out, uint32_t index, uint64_t a, uint64_t b);
-size_t wire_finish_set(uint8_t *out, uint32_t n);
+size_t wire_finish_list(uint8_t *out, enum wire_type type, uint32_t n, uint32_t flags); /* all but PAGES */
 size_t wire_finish_pages_head(uint8_t *out, uint32_t n, uint32_t flags); /* without the data that follows */
 
 /*

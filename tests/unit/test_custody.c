@@ -63,7 +63,7 @@ static struct channel play_receiver(struct move *m)
         wire_add_pair(out, i, runs[i][0], runs[i][1]);
         assert_int_equal(run_hash_add(&hash, runs[i][0], runs[i][1], NR), 0);
     }
-    put_frame(c.out, out, wire_finish_set(out, 3));
+    put_frame(c.out, out, wire_finish_list(out, WIRE_SET, 3, 0));
     put_frame(c.out, out, wire_put_pair(out, WIRE_SET_END, hash.pages, run_hash_value(&hash)));
     take_frame(c.in, WIRE_SET_ACK, body, sizeof(body));
     return c;

@@ -564,7 +564,7 @@ static void agree_on_set(struct peer *p, uint64_t n)
     uint64_t run[2] = {10, n};
 
     wire_add_pair(out, 0, 10, n);
-    put(p, wire_finish_set(out, 1));
+    put(p, wire_finish_list(out, WIRE_SET, 1, 0));
     put(p, wire_put_pair(out, WIRE_SET_END, n, set_hash(run, 1)));
     expect(p, WIRE_SET_ACK);
 }
@@ -616,7 +616,7 @@ static void wrong_sets_are_refused(void **state)
         meet_serve(p);
         wire_add_pair(out, 0, sets[i][0], sets[i][1]);
         wire_add_pair(out, 1, sets[i][2], sets[i][3]);
-        put(p, wire_finish_set(out, i < 2 ? 2 : 1));
+        put(p, wire_finish_list(out, WIRE_SET, i < 2 ? 2 : 1, 0));
         expect(p, WIRE_ERROR);
         assert_int_equal(get_u32(p->body), WIRE_ERROR_SET);
         serve_ends_with(p, EXIT_FAILED);
@@ -650,7 +650,7 @@ static void requests_outside_the_set(void **state)
     agree_on_set(p, 3);
     /* Its last page is. */
     wire_add_run(out, 0, 12, 2, WIRE_VCPU_WAITS);
-    put(p, wire_finish_runs(out, WIRE_REQUEST, 1, 0));
+    put(p, wire_finish_list(out, WIRE_REQUEST, 1, 0));
     expect(p, WIRE_ERROR);
     serve_ends_with(p, EXIT_MISSING);
 }
@@ -728,7 +728,7 @@ static void dropped_pages_need_not_be_sent(void **state)
     agree_on_set(p, 3);
     wire_add_run(out, 0, 10, 1, 0);
     wire_add_run(out, 1, 12, 1, 0);
-    put(p, wire_finish_runs(out, WIRE_DROP, 2, 0));
+    put(p, wire_finish_list(out, WIRE_DROP, 2, 0));
     put(p, wire_put_words(out, WIRE_CREDIT, 10, 0));
     get_pages(p, 1);
     put(p, wire_put_complete(out, &c));

@@ -213,7 +213,7 @@ static bool run_is_taken(uint64_t first, uint32_t count, uint32_t word)
     uint32_t n, flags;
 
     wire_add_run(frame, 0, first, count, word);
-    wire_finish_runs(frame, WIRE_DROP, 1, 0);
+    wire_finish_list(frame, WIRE_DROP, 1, 0);
     return wire_get_runs(frame + WIRE_HEAD_SIZE, 8 + 16, 0, WIRE_DOM0_WAITS, &n, &flags, &fault) == 0;
 }
 
@@ -242,7 +242,7 @@ static void lists_have_to_fill_their_frame(void **state)
     (void)state;
     wire_add_run(frame, 0, 5, 1, WIRE_VCPU_WAITS);
     wire_add_run(frame, 1, WIRE_GFN_LIMIT - WIRE_RUN_MAX, WIRE_RUN_MAX, WIRE_NOBODY_WAITS);
-    size = wire_finish_runs(frame, WIRE_REQUEST, 2, WIRE_REQUEST_RESEND);
+    size = wire_finish_list(frame, WIRE_REQUEST, 2, WIRE_REQUEST_RESEND);
     assert_int_equal(feed(frame, size, 3, WIRE_SERVER, WIRE_IN_ACTIVE), FRAME_DONE);
     assert_int_equal(wire_get_runs(reader.body, reader.length, WIRE_REQUEST_RESEND, 2, &n, &flags, &fault),
                      0);
