@@ -1,0 +1,25 @@
+/* The two domains of the native bench, as the pager sees them (pager/backend.h). */
+#ifndef NATIVE_BACKENDS_H
+#define NATIVE_BACKENDS_H
+
+#include "backend.h"
+
+#define NATIVE_SOURCE_ID      7
+#define NATIVE_DESTINATION_ID 8
+
+/* Of the source that is opened next. */
+struct source_config {
+    uint64_t pages;
+    unsigned int zero_percent;
+};
+void source_prepare(const struct source_config *config);
+/* The guest that was suspended: memory with the contents of each page, filled here. */
+struct backend *source_open(const char *domain, char *why, size_t why_size);
+
+/* A guest that runs: a process whose memory is under userfaultfd, behind the socket `domain`. */
+struct backend *destination_open(const char *domain, char *why, size_t why_size);
+
+/* Both have the same uuid. */
+void native_uuid(uint8_t uuid[16]);
+
+#endif

@@ -1,0 +1,82 @@
+#include "order.h"
+
+#include <math.h>
+
+#include "mix.h"
+
+/* Of the popularity of pages: that of YCSB. */
+#define ZIPF_EXPONENT 0.99
+
+const char *const order_names[ORDER_KINDS] = {"random", "seq", "streams16", "zipf"};
+
+/* A permutation of 0 .. pages-1: four rounds of a Feistel network over the next power of four, again until it
+ * is in bounds. An affine one would be a stride, which a push order may detect. */
+static uint64_t permuted(const struct order *o, uint64_t x)
+{
+    unsigned int half = (65 - (unsigned int)__builtin_clzll(o->pages | 1)) / 2;
+    uint64_t mask = (UINT64_C(1) << half) - 1;
+
+    do {
+        uint64_t left = x >> half, right = x & mask;
+
+        for (unsigned int round = 0; round < 4; round++) {
+            uint64_t next = left ^ (mix64(right ^ mix64(o->seed + round)) & mask);
+
+            left = right;
+            right = next;
+        }
+        x = left << half | right;
+    } while (x >= o->pages);
+    return x;
+}
+
+static uint64_t next_random(struct order *o)
+{
+    uint64_t i = o->step++ * o->vcpus + o->vcpu;
+
+    return i < o->pages ? permuted(o, i) : ORDER_END;
+}
+
+/* Each vcpu has a part of the memory. */
+static uint64_t next_seq(struct order *o)
+{
+    uint64_t first = o->pages * o->vcpu / o->vcpus, end = o->pages * (o->vcpu + 1) / o->vcpus;
+
+    return first + o->step < end ? first + o->step++ : ORDER_END;
+}
+
+/* Each vcpu has some of the streams, and takes a page of each in turn. */
+static uint64_t next_stream(struct order *o)
+{
+    uint64_t length = o->pages / ORDER_STREAMS;
+    unsigned int mine = (ORDER_STREAMS - o->vcpu + o->vcpus - 1) / o->vcpus;
+    uint64_t stream = o->vcpu + o->step % mine * o->vcpus, at = o->step / mine;
+
+    o->step++;
+    return at < length ? stream * length + at : ORDER_END;
+}
+
+/* Ranks by inverting the distribution as if they were continuous; which page has which rank is random. */
+static uint64_t next_zipf(struct order *o)
+{
+    double power = 1. - ZIPF_EXPONENT;
+    double u = (double)(mix64(o->seed ^ mix64(o->step++ * o->vcpus + o->vcpu)) >> 11) * 0x1p-53;
+    double rank = pow(u * (pow((double)o->pages + 1., power) - 1.) + 1., 1. / power) - 1.;
+    uint64_t x = (uint64_t)rank;
+
+    return permuted(o, x < o->pages ? x : o->pages - 1);
+}
+
+uint64_t order_next(struct order *o)
+{
+    switch (o->kind) {
+    case ORDER_RANDOM:
+        return next_random(o);
+    case ORDER_SEQ:
+        return next_seq(o);
+    case ORDER_STREAMS16:
+        return next_stream(o);
+    default:
+        return next_zipf(o);
+    }
+}
