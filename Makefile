@@ -6,7 +6,7 @@ DESTDIR ?=
 B := build
 BIN := $(B)/pager/xenpaging-pc
 
-.PHONY: all help setup xen xen-4.20 xen-dev xen-export images deb demo test test-long bench bench-paging bench-suspend lint sanitize install clean
+.PHONY: all help setup xen xen-4.20 xen-dev xen-export images deb demo test test-long bench bench-paging bench-suspend bench-native native lint sanitize install clean
 
 all: ## build xenpaging-pc into build/pager/
 	@$(MAKE) --no-print-directory -C pager OUT=../$(B)/pager
@@ -61,6 +61,12 @@ bench-paging: images ## batches, ranges, superpages, a pager killed: in exact mo
 
 bench-suspend: images ## how long a guest is suspended, and by what; in exact mode; figures in build/results/
 	@tests/bench/bench-suspend
+
+native: setup
+	@$(MAKE) --no-print-directory -C tests/native OUT=../../$(B)/native/bin
+
+bench-native: native ## a guest under userfaultfd on this machine, links of its own, QEMU beside it; figures in build/native/ (BENCH_NATIVE=: options)
+	@tests/native/bench-native $(BENCH_NATIVE)
 
 lint: setup ## clang-format, cppcheck, shellcheck, and the suite's declared seconds
 	@tests/lint

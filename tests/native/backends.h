@@ -16,7 +16,9 @@ void source_prepare(const struct source_config *config);
 /* The guest that was suspended: memory with the contents of each page, filled here. */
 struct backend *source_open(const char *domain, char *why, size_t why_size);
 
-/* A guest that runs: a process whose memory is under userfaultfd, behind the socket `domain`. */
+/* A guest that runs: a process whose memory is under userfaultfd, behind that socket. Whatever it is called:
+ * a pager that takes over knows the domain by its number. */
+void destination_prepare(const char *socket);
 struct backend *destination_open(const char *domain, char *why, size_t why_size);
 
 /* Both have the same uuid. */

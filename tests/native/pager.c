@@ -53,7 +53,7 @@ static void say_where(const char *address)
 
 static struct serve_options serve = {
     .domain = "native", .bound = say_where, .open = source_open, .xl = "false"};
-static struct receive_options receive = {.name = "native",
+static struct receive_options receive = {.domain = "native",
                                          .open = destination_open,
                                          .xl = "false",
                                          .slots = POOL_PAGES,
@@ -64,6 +64,7 @@ static struct receive_options receive = {.name = "native",
                                          .feeder_uid = NOBODY,
                                          .feeder_gid = NOBODY};
 static struct source_config source;
+static const char *guest;
 
 static void take(int option)
 {
@@ -84,7 +85,7 @@ static void take(int option)
         receive.connect = optarg;
         break;
     case 'g':
-        receive.domain = optarg;
+        guest = optarg;
         break;
     case 'd':
         serve.run_dir = receive.run_dir = optarg;
@@ -150,7 +151,8 @@ int main(int argc, char **argv)
         prepare(role);
         return serve_run(&serve);
     }
-    if (strcmp(role, "receive") == 0 && receive.connect && receive.domain) {
+    if (strcmp(role, "receive") == 0 && receive.connect && guest) {
+        destination_prepare(guest);
         prepare(role);
         return receive_run(&receive);
     }

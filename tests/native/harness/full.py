@@ -1,0 +1,147 @@
+"""The measurement: for each link the floor, the pager, and QEMU beside it, in the same run."""
+
+import json
+import os
+import sys
+
+from .link import Link, floor, iperf
+from .processes import TOP, Failed
+from .session import PAGE, Session
+
+sys.path.append(os.path.join(TOP, "tests/bench"))
+import figures as bench_figures  # noqa: E402
+
+LINKS = {"1g": {"mbit": 1000, "rtt_us": 200}, "10g": {"mbit": 10000}, "veth": {}}
+LOCALITY = "1g"  # netfault is about who wins a race: on the link whose speed is known
+TOUCH_SHARE = 0.5  # of the pages a second that the link brings, that vcpus with locality touch
+QEMU_VCPUS = (1, 4)
+RSS_MIB = 2048
+
+
+class Results:
+    """Figures by name, the rows they are from, and a text of both."""
+
+    def __init__(self, name):
+        self.figures = bench_figures.Figures(name)
+        self.figures.path = os.path.join(TOP, "build/native", name + ".jsonl")
+        self.rows = []
+        self.lines = []
+
+    def add(self, name, value, unit):
+        self.figures.add(name, value, unit)
+
+    def row(self, name, row):
+        self.rows.append({"row": name, **row})
+
+    def say(self, text=""):
+        print(text, flush=True)
+        self.lines.append(text)
+
+    def write(self, also=None):
+        self.figures.write()
+        folder, name = os.path.split(self.figures.path[:-len(".jsonl")])
+        with open(os.path.join(folder, name + ".rows.jsonl"), "w", encoding="utf-8") as f:
+            f.writelines(json.dumps(row) + "\n" for row in self.rows)
+        meta = self.figures.meta()
+        head = f"bench-native, commit {meta['commit']}, {meta['versions']['machine']}, tcp {_congestion_control()}\n"
+        text = head + "\n".join(self.lines) + "\n\n" + self.figures.table() + "\n"
+        for where in [folder, *([also] if also else [])]:
+            with open(os.path.join(where, name + ".txt"), "w", encoding="utf-8") as f:
+                f.write(text)
+        print(f"figures: {os.path.relpath(self.figures.path, TOP)}")
+
+
+def _congestion_control():
+    with open("/proc/sys/net/ipv4/tcp_congestion_control", encoding="ascii") as f:
+        return f.read().strip()
+
+
+HEAD = (f"{'':<16}{'n':>7}{'mean':>8}{'p50':>8}{'p99':>8}{'max':>9}{'>4ms':>6}{'x floor':>9}{'bulk':>7}{'idle':>7}")
+
+
+def _line(name, touch, idle_floor, share=None, idle=None):
+    """One of who was measured: durations in us, mean over the idle floor, share of the link's goodput, of idle CPU."""
+    text = (f"{name:<16}{touch['count']:>7}{touch['mean']:>8.0f}{touch['p50']:>8.0f}{touch['p99']:>8.0f}{touch['max']:>9.0f}"
+            f"{touch['over_4ms']:>6}{touch['mean'] / idle_floor:>9.2f}")
+    text += f"{share:>7.2f}" if share is not None else f"{'':>7}"
+    return text + (f"{idle:>7.2f}" if idle is not None else "")
+
+
+def _durations(results, prefix, touch):
+    for name in ("mean", "p50", "p99", "max"):
+        results.add(f"{prefix}{name}_us", touch[name], "us")
+    results.add(f"{prefix}over_4ms", touch["over_4ms"], "faults")
+    results.add(f"{prefix}faults", touch["count"], "faults")
+
+
+def _latency(results, link, vcpus, mib, goodput):
+    """Random touches while the push has the link full."""
+    key = f"{link.name}.v{vcpus}."
+    idle = floor(link, vcpus)["round_trip_us"]
+    loaded = floor(link, vcpus, bulk=True)
+    row = Session(link, mib, vcpus).run()
+    results.row(key + "floor", {"idle": idle, "loaded": loaded})
+    results.row(key + "pager", row)
+    results.add(key + "floor_us", idle["mean"], "us")
+    results.add(key + "floor_p99_us", idle["p99"], "us")
+    results.add(key + "floor_loaded_us", loaded["round_trip_us"]["mean"], "us")
+    results.add(key + "floor_loaded_p99_us", loaded["round_trip_us"]["p99"], "us")
+    results.add(key + "floor_loaded_over_4ms", loaded["round_trip_us"]["over_4ms"], "round trips")
+    _durations(results, key, row["touch_us"])
+    results.add(key + "idle_share", row["idle_share"], "of the CPUs")
+    results.add(key + "bulk_share", row["bytes_per_s"] / goodput, "of iperf3's")
+    results.add(key + "bytes_ratio", row["bytes_ratio"], "of the pages' bytes")
+    results.add(key + "wire_ratio", row["wire_ratio"], "of the pages' bytes")
+    results.add(key + "duplicates", row["duplicates"], "pages")
+    results.say(_line(f"v{vcpus} floor", idle, idle["mean"]))
+    results.say(_line(f"v{vcpus} floor loaded", loaded["round_trip_us"], idle["mean"], loaded["bulk_bytes_per_s"] / goodput))
+    results.say(_line(f"v{vcpus} pager", row["touch_us"], idle["mean"], row["bytes_per_s"] / goodput, row["idle_share"]))
+    return idle["mean"]
+
+
+def _locality(results, link, mib, goodput):
+    rate = int(goodput / PAGE * TOUCH_SHARE)
+    results.say(f"\nlocality on {link.name}, 1 vcpu, {rate} touches a second: network requests for a fault / pages touched")
+    for workload in ("seq", "streams16", "zipf"):
+        touches = mib << 20 >> 12 if workload == "zipf" else 0
+        row = Session(link, mib, 1, workload, rate=rate, touches=touches).run()
+        results.row(f"netfault.{workload}", row)
+        results.add(f"netfault.{workload}", row["netfault"], "of the pages touched")
+        results.say(f"{workload:<16}{row['netfault']:.4f}   {row['asked']} of {row['touched']}, {row['touch_us']['count']} had to "
+                    f"wait, mean {row['touch_us']['mean']:.0f} us; the guest took {row['guest_s']:.2f} s")
+
+
+def _memory(results, link):
+    row = Session(link, RSS_MIB, 4).run()
+    results.row("rss", row)
+    results.say(f"\nown memory, of a guest of {RSS_MIB} MiB on {link.name}:")
+    for side in ("receiver", "sender"):
+        results.add(f"rss.{side}_mib", row["rss_mib"][side], "MiB")
+        results.say(f"{side:<16}{row['rss_mib'][side]:.1f} MiB")
+
+
+def _link(results, asked, name):
+    with Link(name, **LINKS[name]) as link:
+        goodput = iperf(link)
+        results.add(f"{name}.rtt_us", link.measured_rtt_us, "us")
+        results.add(f"{name}.iperf_mbit", goodput * 8 / 1e6, "Mbit/s")
+        results.say(f"\nlink {name}: round trip {link.measured_rtt_us:.0f} us, iperf3 {goodput * 8 / 1e6:.0f} Mbit/s; a guest of "
+                    f"{asked.mib} MiB, random touches, us")
+        results.say(HEAD)
+        for vcpus in (int(n) for n in asked.vcpus.split(",")):
+            _latency(results, link, vcpus, asked.mib, goodput)
+        if name == LOCALITY:
+            _locality(results, link, asked.mib, goodput)
+        if name == asked.links.split(",")[-1]:
+            _memory(results, link)
+
+
+def run(asked):
+    names = asked.links.split(",")
+    if set(names) - set(LINKS):
+        raise Failed(f"no such link: {', '.join(set(names) - set(LINKS))}; there are {', '.join(LINKS)}")
+    results = Results(asked.out)
+    os.makedirs(os.path.join(TOP, "build/native"), exist_ok=True)
+    for name in names:
+        _link(results, asked, name)
+    results.write(os.path.join(TOP, "tests/results") if asked.results else None)
