@@ -2,39 +2,18 @@
 
 #include <math.h>
 
-#include "mix.h"
+#include "permute.h"
 
 /* Of the popularity of pages: that of YCSB. */
 #define ZIPF_EXPONENT 0.99
 
 const char *const order_names[ORDER_KINDS] = {"random", "seq", "streams16", "zipf"};
 
-/* A permutation of 0 .. pages-1: four rounds of a Feistel network over the next power of four, again until it
- * is in bounds. An affine one would be a stride, which a push order may detect. */
-static uint64_t permuted(const struct order *o, uint64_t x)
-{
-    unsigned int half = (65 - (unsigned int)__builtin_clzll(o->pages | 1)) / 2;
-    uint64_t mask = (UINT64_C(1) << half) - 1;
-
-    do {
-        uint64_t left = x >> half, right = x & mask;
-
-        for (unsigned int round = 0; round < 4; round++) {
-            uint64_t next = left ^ (mix64(right ^ mix64(o->seed + round)) & mask);
-
-            left = right;
-            right = next;
-        }
-        x = left << half | right;
-    } while (x >= o->pages);
-    return x;
-}
-
 static uint64_t next_random(struct order *o)
 {
     uint64_t i = o->step++ * o->vcpus + o->vcpu;
 
-    return i < o->pages ? permuted(o, i) : ORDER_END;
+    return i < o->pages ? permute(o->pages, o->seed, i) : ORDER_END;
 }
 
 /* Each vcpu has a part of the memory. */
@@ -64,7 +43,7 @@ static uint64_t next_zipf(struct order *o)
     double rank = pow(u * (pow((double)o->pages + 1., power) - 1.) + 1., 1. / power) - 1.;
     uint64_t x = (uint64_t)rank;
 
-    return permuted(o, x < o->pages ? x : o->pages - 1);
+    return permute(o->pages, o->seed, x < o->pages ? x : o->pages - 1);
 }
 
 uint64_t order_next(struct order *o)

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 
+from . import qemu
 from .link import Link, floor, iperf
 from .processes import TOP, Failed
 from .session import PAGE, Session
@@ -99,6 +100,19 @@ def _latency(results, link, vcpus, mib, goodput):
     return idle["mean"]
 
 
+def _qemu(results, link, vcpus, mib, goodput, idle_floor):
+    """The same touches of QEMU's guest. Without preempt, pages that are waited for stand in line with the others."""
+    for prefix, preempt in (("qemu_", True), ("qemu_plain_", False)):
+        row = qemu.measure(link, mib, vcpus, preempt)
+        key = f"{link.name}.v{vcpus}.{prefix}"
+        results.row(key[:-1], row)
+        _durations(results, key, row["touch_us"])
+        results.add(key + "idle_share", row["idle_share"], "of the CPUs")
+        results.add(key + "bulk_share", row["bytes_per_s"] / goodput, "of iperf3's")
+        name = f"v{vcpus} qemu" + ("" if preempt else " plain")
+        results.say(_line(name, row["touch_us"], idle_floor, row["bytes_per_s"] / goodput, row["idle_share"]))
+
+
 def _locality(results, link, mib, goodput):
     rate = int(goodput / PAGE * TOUCH_SHARE)
     results.say(f"\nlocality on {link.name}, 1 vcpu, {rate} touches a second: network requests for a fault / pages touched")
@@ -129,7 +143,9 @@ def _link(results, asked, name):
                     f"{asked.mib} MiB, random touches, us")
         results.say(HEAD)
         for vcpus in (int(n) for n in asked.vcpus.split(",")):
-            _latency(results, link, vcpus, asked.mib, goodput)
+            idle_floor = _latency(results, link, vcpus, asked.mib, goodput)
+            if vcpus in QEMU_VCPUS and not asked.no_qemu:
+                _qemu(results, link, vcpus, asked.mib, goodput, idle_floor)
         if name == LOCALITY:
             _locality(results, link, asked.mib, goodput)
         if name == asked.links.split(",")[-1]:
