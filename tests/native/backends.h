@@ -7,19 +7,12 @@
 #define NATIVE_SOURCE_ID      7
 #define NATIVE_DESTINATION_ID 8
 
-/* Of the source that is opened next. */
-struct source_config {
-    uint64_t pages;
-    unsigned int zero_percent;
-};
-void source_prepare(const struct source_config *config);
-/* The guest that was suspended: memory with the contents of each page, filled here. */
-struct backend *source_open(const char *domain, char *why, size_t why_size);
+/* The guest that was suspended: memory with the contents of each page (contents.h), filled here. */
+struct backend *source_open(const char *domain, uint64_t pages, unsigned int zero_percent, char *why,
+                            size_t why_size);
 
-/* A guest that runs: a process whose memory is under userfaultfd, behind that socket. Whatever it is called:
- * a pager that takes over knows the domain by its number. */
-void destination_prepare(const char *socket);
-struct backend *destination_open(const char *domain, char *why, size_t why_size);
+/* A guest that runs: a process whose memory is under userfaultfd, behind that socket. */
+struct backend *destination_open(const char *domain, const char *socket, char *why, size_t why_size);
 
 /* Both have the same uuid. */
 void native_uuid(uint8_t uuid[16]);

@@ -34,8 +34,6 @@ struct destination {
     struct backend_ring_stats stats;
 };
 
-static const char *next_socket;
-
 static struct destination *of(struct backend *be)
 {
     return (struct destination *)((char *)be - offsetof(struct destination, be));
@@ -453,18 +451,13 @@ static const struct backend_ops ops = {
     .unmap = be_unmap,
 };
 
-void destination_prepare(const char *socket)
-{
-    next_socket = socket;
-}
-
-struct backend *destination_open(const char *domain, char *why, size_t why_size)
+struct backend *destination_open(const char *domain, const char *socket, char *why, size_t why_size)
 {
     struct destination *d = calloc(1, sizeof(*d));
-    int rc = d ? native_connect(next_socket, &d->link) : -ENOMEM;
+    int rc = d ? native_connect(socket, &d->link) : -ENOMEM;
 
     if (rc) {
-        snprintf(why, why_size, "guest '%s' at '%s': %s", domain, next_socket, strerror(-rc));
+        snprintf(why, why_size, "guest '%s' at '%s': %s", domain, socket, strerror(-rc));
         free(d);
         return NULL;
     }

@@ -16,12 +16,12 @@ static uint64_t next_random(struct order *o)
     return i < o->pages ? permute(o->pages, o->seed, i) : ORDER_END;
 }
 
-/* Each vcpu has a part of the memory. */
+/* Each vcpu has a part of the memory. Not from its beginning on, where a push may begin, too. */
 static uint64_t next_seq(struct order *o)
 {
     uint64_t first = o->pages * o->vcpu / o->vcpus, end = o->pages * (o->vcpu + 1) / o->vcpus;
 
-    return first + o->step < end ? first + o->step++ : ORDER_END;
+    return first + o->step < end ? (first + o->step++ + o->pages / 3) % o->pages : ORDER_END;
 }
 
 /* Each vcpu has some of the streams, and takes a page of each in turn. */

@@ -19,16 +19,9 @@ struct source {
     int life_fd; /* nothing ever happens to this domain */
 };
 
-static struct source_config next_config;
-
 static struct source *of(struct backend *be)
 {
     return (struct source *)((char *)be - offsetof(struct source, be));
-}
-
-void source_prepare(const struct source_config *config)
-{
-    next_config = *config;
 }
 
 void native_uuid(uint8_t uuid[16])
@@ -157,7 +150,7 @@ static const struct backend_ops ops = {
     .unmap = be_unmap,
 };
 
-static int fill(struct source *s)
+static int fill(struct source *s, unsigned int zero_percent)
 {
     size_t bytes = s->pages * NATIVE_PAGE;
     int fd = memfd_create("native-source", MFD_CLOEXEC);
@@ -170,11 +163,12 @@ static int fill(struct source *s)
     if (s->memory == MAP_FAILED)
         return -1;
     for (uint64_t gfn = 0; gfn < s->pages; gfn++)
-        contents_fill(gfn, next_config.zero_percent, s->memory + gfn * NATIVE_PAGE);
+        contents_fill(gfn, zero_percent, s->memory + gfn * NATIVE_PAGE);
     return mprotect(s->memory, bytes, PROT_READ);
 }
 
-struct backend *source_open(const char *domain, char *why, size_t why_size)
+struct backend *source_open(const char *domain, uint64_t pages, unsigned int zero_percent, char *why,
+                            size_t why_size)
 {
     struct source *s = calloc(1, sizeof(*s));
 
@@ -183,9 +177,9 @@ struct backend *source_open(const char *domain, char *why, size_t why_size)
     s->be.ops = &ops;
     s->be.domid = NATIVE_SOURCE_ID;
     s->be.scan_most = BACKEND_SCAN_MAX;
-    s->pages = next_config.pages;
+    s->pages = pages;
     s->life_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (s->life_fd < 0 || fill(s)) {
+    if (s->life_fd < 0 || fill(s, zero_percent)) {
         snprintf(why, why_size, "memory of '%s': %s", domain, strerror(errno));
         free(s);
         return NULL;

@@ -2,17 +2,20 @@
 
 import json
 import os
+import shlex
+import subprocess
 import sys
 
-from . import qemu
+from . import bars, qemu
 from .link import Link, floor, iperf
-from .processes import TOP, Failed
+from .processes import BIN, TOP, Failed
 from .session import PAGE, Session
 
 sys.path.append(os.path.join(TOP, "tests/bench"))
 import figures as bench_figures  # noqa: E402
 
 LINKS = {"1g": {"mbit": 1000, "rtt_us": 200}, "10g": {"mbit": 10000}, "veth": {}}
+LARGER = {"10g": 4, "veth": 4}  # a guest there, so that moving it takes some seconds, too
 LOCALITY = "1g"  # netfault is about who wins a race: on the link whose speed is known
 TOUCH_SHARE = 0.5  # of the pages a second that the link brings, that vcpus with locality touch
 QEMU_VCPUS = (1, 4)
@@ -22,14 +25,21 @@ RSS_MIB = 2048
 class Results:
     """Figures by name, the rows they are from, and a text of both."""
 
-    def __init__(self, name):
+    def __init__(self, name, serve, receive):
+        self.serve, self.receive = serve, receive  # the product's options, everywhere
+        self.values = {}  # name: (unit, one value of each repetition)
         self.figures = bench_figures.Figures(name)
         self.figures.path = os.path.join(TOP, "build/native", name + ".jsonl")
         self.rows = []
         self.lines = []
 
     def add(self, name, value, unit):
-        self.figures.add(name, value, unit)
+        self.values.setdefault(name, (unit, []))[1].append(value)
+
+    def median(self, name):
+        """None: not measured."""
+        values = sorted(self.values.get(name, ("", []))[1])
+        return values[len(values) // 2] if values else None
 
     def row(self, name, row):
         self.rows.append({"row": name, **row})
@@ -39,6 +49,8 @@ class Results:
         self.lines.append(text)
 
     def write(self, also=None):
+        for name, (unit, values) in self.values.items():
+            self.figures.add(name, values, unit)
         self.figures.write()
         folder, name = os.path.split(self.figures.path[:-len(".jsonl")])
         with open(os.path.join(folder, name + ".rows.jsonl"), "w", encoding="utf-8") as f:
@@ -79,8 +91,9 @@ def _latency(results, link, vcpus, mib, goodput):
     """Random touches while the push has the link full."""
     key = f"{link.name}.v{vcpus}."
     idle = floor(link, vcpus)["round_trip_us"]
-    loaded = floor(link, vcpus, bulk=True)
-    row = Session(link, mib, vcpus).run()
+    # As long as the move will take: so many chances of a long one.
+    loaded = floor(link, vcpus, ms=max(2000, int((mib << 20) / goodput * 1000)), bulk=True)
+    row = Session(link, mib, vcpus, serve=results.serve, receive=results.receive).run()
     results.row(key + "floor", {"idle": idle, "loaded": loaded})
     results.row(key + "pager", row)
     results.add(key + "floor_us", idle["mean"], "us")
@@ -113,20 +126,43 @@ def _qemu(results, link, vcpus, mib, goodput, idle_floor):
         results.say(_line(name, row["touch_us"], idle_floor, row["bytes_per_s"] / goodput, row["idle_share"]))
 
 
+def _baseline(results, link, vcpus, mib, goodput, idle_floor):
+    """The data path of 2017."""
+    row = Session(link, mib, vcpus, serve=["--baseline"], receive=["--baseline"]).run()
+    key = f"{link.name}.v{vcpus}.baseline_"
+    results.row(key[:-1], row)
+    _durations(results, key, row["touch_us"])
+    results.add(key + "idle_share", row["idle_share"], "of the CPUs")
+    results.add(key + "bulk_share", row["bytes_per_s"] / goodput, "of iperf3's")
+    results.say(_line(f"v{vcpus} baseline", row["touch_us"], idle_floor, row["bytes_per_s"] / goodput, row["idle_share"]))
+
+
+def _orders():
+    """What serve can push in another order: (name in figures, options)."""
+    orders = [("", [])]
+    if "--order" in subprocess.run([os.path.join(BIN, "native-pager"), "serve", "--help"], check=True, stdout=subprocess.PIPE,
+                                   text=True).stdout:
+        orders.append((".push_only", ["--order", "push"]))
+    return orders
+
+
 def _locality(results, link, mib, goodput):
     rate = int(goodput / PAGE * TOUCH_SHARE)
     results.say(f"\nlocality on {link.name}, 1 vcpu, {rate} touches a second: network requests for a fault / pages touched")
     for workload in ("seq", "streams16", "zipf"):
         touches = mib << 20 >> 12 if workload == "zipf" else 0
-        row = Session(link, mib, 1, workload, rate=rate, touches=touches).run()
-        results.row(f"netfault.{workload}", row)
-        results.add(f"netfault.{workload}", row["netfault"], "of the pages touched")
-        results.say(f"{workload:<16}{row['netfault']:.4f}   {row['asked']} of {row['touched']}, {row['touch_us']['count']} had to "
-                    f"wait, mean {row['touch_us']['mean']:.0f} us; the guest took {row['guest_s']:.2f} s")
+        for order, options in _orders():
+            row = Session(link, mib, 1, workload, rate=rate, touches=touches, serve=[*results.serve, *options],
+                          receive=results.receive).run()
+            name = workload + order
+            results.row(f"netfault.{name}", row)
+            results.add(f"netfault.{name}", row["netfault"], "of the pages touched")
+            results.say(f"{name:<20}{row['netfault']:.4f}   {row['asked']} of {row['touched']}, {row['touch_us']['count']} had to "
+                        f"wait, mean {row['touch_us']['mean']:.0f} us; the guest took {row['guest_s']:.2f} s")
 
 
 def _memory(results, link):
-    row = Session(link, RSS_MIB, 4).run()
+    row = Session(link, RSS_MIB, 4, serve=results.serve, receive=results.receive).run()
     results.row("rss", row)
     results.say(f"\nown memory, of a guest of {RSS_MIB} MiB on {link.name}:")
     for side in ("receiver", "sender"):
@@ -135,19 +171,22 @@ def _memory(results, link):
 
 
 def _link(results, asked, name):
+    mib = asked.mib * LARGER.get(name, 1)
     with Link(name, **LINKS[name]) as link:
         goodput = iperf(link)
         results.add(f"{name}.rtt_us", link.measured_rtt_us, "us")
         results.add(f"{name}.iperf_mbit", goodput * 8 / 1e6, "Mbit/s")
         results.say(f"\nlink {name}: round trip {link.measured_rtt_us:.0f} us, iperf3 {goodput * 8 / 1e6:.0f} Mbit/s; a guest of "
-                    f"{asked.mib} MiB, random touches, us")
+                    f"{mib} MiB, random touches, us")
         results.say(HEAD)
         for vcpus in (int(n) for n in asked.vcpus.split(",")):
-            idle_floor = _latency(results, link, vcpus, asked.mib, goodput)
+            idle_floor = _latency(results, link, vcpus, mib, goodput)
+            if vcpus in QEMU_VCPUS:
+                _baseline(results, link, vcpus, mib, goodput, idle_floor)
             if vcpus in QEMU_VCPUS and not asked.no_qemu:
-                _qemu(results, link, vcpus, asked.mib, goodput, idle_floor)
+                _qemu(results, link, vcpus, mib, goodput, idle_floor)
         if name == LOCALITY:
-            _locality(results, link, asked.mib, goodput)
+            _locality(results, link, mib, goodput)
         if name == asked.links.split(",")[-1]:
             _memory(results, link)
 
@@ -156,8 +195,12 @@ def run(asked):
     names = asked.links.split(",")
     if set(names) - set(LINKS):
         raise Failed(f"no such link: {', '.join(set(names) - set(LINKS))}; there are {', '.join(LINKS)}")
-    results = Results(asked.out)
+    results = Results(asked.out, shlex.split(asked.serve), shlex.split(asked.receive))
     os.makedirs(os.path.join(TOP, "build/native"), exist_ok=True)
-    for name in names:
-        _link(results, asked, name)
+    for _ in range(asked.repeat):
+        for name in names:
+            _link(results, asked, name)
+    missed = bars.say(results, names, asked.vcpus.split(","))
     results.write(os.path.join(TOP, "tests/results") if asked.results else None)
+    if asked.gate and missed:
+        raise Failed(f"{missed} of what is asked for is not so")

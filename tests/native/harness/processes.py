@@ -15,11 +15,12 @@ class Failed(Exception):
 class Program:
     """One process; its stdin and stdout are pipes, line by line."""
 
-    def __init__(self, name, command, prefix=()):
+    def __init__(self, name, command, prefix=(), environment=None):
         self.name = name
         if os.sep not in command[0] and os.path.exists(os.path.join(BIN, command[0])):
             command = [os.path.join(BIN, command[0]), *command[1:]]
-        self.process = subprocess.Popen([*prefix, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([*prefix, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                        env=os.environ | (environment or {}))
         self.pid = self.process.pid
 
     def line(self):
@@ -64,8 +65,8 @@ class Programs:
     def __enter__(self):
         return self
 
-    def start(self, name, command, prefix=()):
-        self.running.append(Program(name, command, prefix))
+    def start(self, name, command, prefix=(), environment=None):
+        self.running.append(Program(name, command, prefix, environment))
         return self.running[-1]
 
     def __exit__(self, *_):
