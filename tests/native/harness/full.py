@@ -113,10 +113,10 @@ def _latency(results, link, vcpus, mib, goodput):
     return idle["mean"]
 
 
-def _qemu(results, link, vcpus, mib, goodput, idle_floor):
+def _qemu(results, link, vcpus, mib, goodput, idle_floor, trace):
     """The same touches of QEMU's guest. Without preempt, pages that are waited for stand in line with the others."""
     for prefix, preempt in (("qemu_", True), ("qemu_plain_", False)):
-        row = qemu.measure(link, mib, vcpus, preempt)
+        row = qemu.measure(link, mib, vcpus, preempt, trace)
         key = f"{link.name}.v{vcpus}.{prefix}"
         results.row(key[:-1], row)
         _durations(results, key, row["touch_us"])
@@ -124,6 +124,8 @@ def _qemu(results, link, vcpus, mib, goodput, idle_floor):
         results.add(key + "bulk_share", row["bytes_per_s"] / goodput, "of iperf3's")
         name = f"v{vcpus} qemu" + ("" if preempt else " plain")
         results.say(_line(name, row["touch_us"], idle_floor, row["bytes_per_s"] / goodput, row["idle_share"]))
+        if row["traced_us"]:
+            results.say("  by its traces  " + ", ".join(f"{key} {value:.0f}" for key, value in row["traced_us"].items()))
 
 
 def _baseline(results, link, vcpus, mib, goodput, idle_floor):
@@ -184,7 +186,7 @@ def _link(results, asked, name):
             if vcpus in QEMU_VCPUS:
                 _baseline(results, link, vcpus, mib, goodput, idle_floor)
             if vcpus in QEMU_VCPUS and not asked.no_qemu:
-                _qemu(results, link, vcpus, mib, goodput, idle_floor)
+                _qemu(results, link, vcpus, mib, goodput, idle_floor, asked.qemu_trace)
         if name == LOCALITY:
             _locality(results, link, mib, goodput)
         if name == asked.links.split(",")[-1]:

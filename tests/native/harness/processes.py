@@ -5,7 +5,7 @@ import os
 import subprocess
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-BIN = os.path.join(TOP, "build/native/bin")
+BIN = os.environ.get("NATIVE_BIN", os.path.join(TOP, "build/native/bin"))
 
 
 class Failed(Exception):

@@ -5,6 +5,7 @@ Durations are the guest's own, by its CPU's clock, as the native guest's are: fr
 
 import json
 import os
+import re
 import socket
 import tempfile
 import time
@@ -74,6 +75,25 @@ class Monitor:
         self.socket.close()
 
 
+TRACE = ("-trace", "postcopy_ram_fault_thread_request", "-trace", "postcopy_place_page", "-msg", "timestamp=on", "-D")
+TRACED = re.compile(r"\d+@(\d+\.\d+):(postcopy_ram_fault_thread_request|postcopy_place_page) .*?(?:HVA|host)=(0x[0-9a-f]+)")
+
+
+def traced_us(lines):
+    """How long each page was on its way, from the fault being read to the page being put there, by QEMU's trace events."""
+    asked, took = {}, []
+    for time_s, event, address in (m.groups() for m in map(TRACED.match, lines) if m):
+        if event == "postcopy_ram_fault_thread_request":
+            asked.setdefault(address, float(time_s))
+        elif address in asked:
+            took.append((float(time_s) - asked.pop(address)) * 1e6)
+    took.sort()
+    if not took:
+        return None
+    return {"count": len(took), "mean": sum(took) / len(took), "p50": took[len(took) // 2], "p99": took[len(took) * 99 // 100],
+            "max": took[-1]}
+
+
 def _command(folder, name, mib, vcpus, *more):
     pages = mib << 8
     return ["qemu-system-x86_64", "-M", "pc", "-accel", "tcg,thread=multi", "-smp", str(vcpus), "-m", str(mib + OTHER_MIB),
@@ -89,7 +109,7 @@ def _upper_edge(bucket):
     return ((STEPS + bucket % STEPS) << (log - 4)) + (1 << (log - 4)) - 1
 
 
-def _durations(words, us):
+def durations(words, us):
     """As durations_json() of latency_json.c has them. words: of "done"; us: of a cycle."""
     touches, wrong, count, total, longest = words[:5]
     buckets = list(zip(words[5::2], words[6::2]))
@@ -115,10 +135,12 @@ def _words(program, what):
     return [int(word, 16) for word in said[1:]], heard
 
 
-def measure(link, mib, vcpus, preempt):
+def measure(link, mib, vcpus, preempt, trace=False):
     """One move; a row as session.py's, as far as QEMU tells."""
     with tempfile.TemporaryDirectory(prefix="native-qemu.") as folder, Programs() as programs:
-        destination = programs.start("QEMU there", _command(folder, "there", mib, vcpus, "-incoming", "defer"), link.there)
+        traces = os.path.join(folder, "trace")
+        more = [*TRACE, traces] if trace else []
+        destination = programs.start("QEMU there", _command(folder, "there", mib, vcpus, "-incoming", "defer", *more), link.there)
         source = programs.start("QEMU here", _command(folder, "here", mib, vcpus))
         there = Monitor(os.path.join(folder, "there"), destination)
         here = Monitor(os.path.join(folder, "here"), source)
@@ -141,14 +163,18 @@ def measure(link, mib, vcpus, preempt):
         ended = here.await_event("MIGRATION", "completed")
         idle = cpu.idle_share()
         wire = [after - before for after, before in zip(link.sent(), sent)]
-        touches, wrong, touch = _durations(words[1:], (done_at - went_at) * 1e6 / (words[0] - went[0]))
+        touches, wrong, touch = durations(words[1:], (done_at - went_at) * 1e6 / (words[0] - went[0]))
         info = here.call("query-migrate")
         for monitor in (here, there):
             monitor.call("quit")
             monitor.close()
+        traced = None
+        if trace:
+            with open(traces, encoding="utf-8") as f:
+                traced = traced_us(f)
         if wrong or touches != mib << 8:
             raise Failed(f"QEMU's guest saw {wrong} wrong pages, in {touches} touches of {mib << 8}")
         return {"workload": "random", "vcpus": vcpus, "mib": mib, "preempt": preempt, "touch_us": touch, "touched": touches,
                 "asked": info["ram"]["postcopy-requests"], "push_s": ended - began, "idle_share": idle,
                 "bytes_per_s": info["ram"]["transferred"] / (ended - began), "wire_ratio": sum(wire) / (mib << 20),
-                "ram": info["ram"]}
+                "ram": info["ram"], "traced_us": traced, "clock_mhz": (words[0] - went[0]) / (done_at - went_at) / 1e6}
