@@ -1,9 +1,12 @@
 /*
  * The round trip time of a link, for kernels without tc's netem: packets in one direction, whichever has
  * fewer of them, go through here and are held for a while. Half of it in each direction would be the same to
- * all who wait for answers, and cost more of the CPU that is measured. native-delay --from NETNS --to NETNS
- * --name DEVICE Each NETNS (a path) gets a tun device of that name. Says "ready" when both are there. Each
- * line on stdin is a number: from now on packets are held for so many microseconds. Ends with stdin.
+ * all who wait for answers, and cost more of the CPU that is measured.
+ *
+ *     native-delay --from NETNS --to NETNS --name DEVICE
+ *
+ * Each NETNS (a path) gets a tun device of that name. Says "ready" when both are there. Each line on stdin is
+ * a number: from now on packets are held for so many microseconds. Ends with stdin.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,7 +26,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#include "latency_json.h"
+#include "durations.h"
 #include "number.h"
 
 #define PACKET_MOST 2048u /* MTU 1500: nobody segments later than here */

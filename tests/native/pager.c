@@ -1,8 +1,9 @@
 /*
  * xenpaging-pc serve and receive with all their options, with the native bench's domains in the place of
  * Xen's. Which domain it is the environment says, as a pager that takes over is told nothing but its number:
+ *
  *     NATIVE_GUEST=SOCKET                                  of receive: where native-guest answers
- *     NATIVE_SOURCE_MIB=N [NATIVE_SOURCE_ZERO=PERCENT]     of serve
+ *     NATIVE_SOURCE_MIB=N, NATIVE_SOURCE_ZERO=PERCENT      of serve
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,9 +1,14 @@
 /*
  * What a page costs on this link with nothing round it: a request of 32 bytes, an answer of a page and its
- * header, on sockets as the pager's (pager/net.h). With --bulk beside one more connection on which as much
- * comes as goes. native-pingpong answer --listen ADDR:PORT                     says on stdout where it
- * listens native-pingpong ask --connect ADDR:PORT [--vcpus N] [--seconds S] [--bulk]        a line of JSON on
- * stdout
+ * header, on sockets as the pager's (pager/net.h).
+ *
+ *     native-pingpong answer --listen ADDR:PORT
+ *         says on stdout where it listens
+ *     native-pingpong ask --connect ADDR:PORT [--vcpus N] [--ms N] [--bulk [--pace N]] [--probe]
+ *         says on stdout, as a line of JSON, how long round trips took
+ *
+ * --bulk: beside one more connection on which as much comes as goes; --pace: at most so many bytes a second
+ * are handed to the link. --probe: answers of 32 bytes, for the round trip time of the link itself.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,7 +22,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "latency_json.h"
+#include "durations.h"
 #include "net.h"
 #include "number.h"
 
@@ -30,6 +35,13 @@
 #define IS_PROBE 'r'
 #define PROBE    32u /* bytes of an answer that takes no time on the wire */
 #define DIAL_MS  5000
+
+/* What a connection is for. */
+struct greeting {
+    char role;
+    uint32_t
+        pace; /* of bulk: at most so many bytes a second are handed to the link; 0: as many as it takes */
+};
 
 /* As long as the pager's. */
 struct request {
@@ -48,9 +60,9 @@ struct asker {
 
 static void usage(void)
 {
-    fprintf(stderr,
-            "Usage: native-pingpong answer --listen ADDR:PORT\n"
-            "       native-pingpong ask --connect ADDR:PORT [--vcpus N] [--ms N] [--bulk] [--probe]\n");
+    fprintf(stderr, "Usage: native-pingpong answer --listen ADDR:PORT\n"
+                    "       native-pingpong ask --connect ADDR:PORT [--vcpus N] [--ms N] [--bulk [--pace N]] "
+                    "[--probe]\n");
     exit(2);
 }
 
@@ -84,12 +96,15 @@ static void *answer_one(void *data)
 {
     int fd = (int)(intptr_t)data;
     static char bulk[BULK];
-    char answer[ANSWER] = {0}, role = 0;
+    char answer[ANSWER] = {0};
+    struct greeting greeting;
     struct request request;
 
-    if (!receive_all(fd, &role, 1))
-        die("no role");
-    if (role == IS_BULK)
+    if (!receive_all(fd, &greeting, sizeof(greeting)))
+        die("no greeting");
+    if (greeting.pace)
+        setsockopt(fd, SOL_SOCKET, SO_MAX_PACING_RATE, &greeting.pace, sizeof(greeting.pace));
+    if (greeting.role == IS_BULK)
         while (send_all(fd, bulk, sizeof(bulk)))
             ;
     else
@@ -123,7 +138,7 @@ static void answer(const char *where)
     }
 }
 
-static int dial(const char *where, char role)
+static int dial(const char *where, const struct greeting *greeting)
 {
     char why[256];
     int fd = net_dial(where, DIAL_MS, why, sizeof(why));
@@ -131,8 +146,8 @@ static int dial(const char *where, char role)
     if (fd < 0)
         die(why);
     fcntl(fd, F_SETFL, 0);
-    if (!send_all(fd, &role, 1))
-        die("role");
+    if (!send_all(fd, greeting, sizeof(*greeting)))
+        die("greeting");
     return fd;
 }
 
@@ -166,16 +181,18 @@ static void *bulk_main(void *data)
     return NULL;
 }
 
-static void start(struct asker *a, const char *where, char role, uint64_t until_ns)
+static void start(struct asker *a, const char *where, char role, uint32_t pace, uint64_t until_ns)
 {
+    const struct greeting greeting = {.role = role, .pace = pace};
+
     a->answer = role == IS_PROBE ? PROBE : ANSWER;
-    a->fd = dial(where, role);
+    a->fd = dial(where, &greeting);
     a->until_ns = until_ns;
     if (pthread_create(&a->thread, NULL, role == IS_BULK ? bulk_main : ask_main, a))
         die("thread");
 }
 
-static void ask(const char *where, unsigned int vcpus, uint64_t ms, bool with_bulk, char role)
+static void ask(const char *where, unsigned int vcpus, uint64_t ms, bool with_bulk, uint32_t pace, char role)
 {
     static struct asker askers[ASKERS], bulk;
     static struct durations sum;
@@ -184,9 +201,9 @@ static void ask(const char *where, unsigned int vcpus, uint64_t ms, bool with_bu
     json_t *report;
 
     if (with_bulk)
-        start(&bulk, where, IS_BULK, until_ns);
+        start(&bulk, where, IS_BULK, pace, until_ns);
     for (unsigned int i = 0; i < vcpus; i++)
-        start(&askers[i], where, role, until_ns);
+        start(&askers[i], where, role, 0, until_ns);
     for (unsigned int i = 0; i < vcpus; i++) {
         pthread_join(askers[i].thread, NULL);
         durations_merge(&sum, &askers[i].durations);
@@ -213,16 +230,13 @@ static unsigned int number(const char *text, unsigned int most)
 int main(int argc, char **argv)
 {
     static const struct option table[] = {
-        {"listen", required_argument, NULL, 'l'},
-        {"connect", required_argument, NULL, 'c'},
-        {"vcpus", required_argument, NULL, 'v'},
-        {"ms", required_argument, NULL, 's'},
-        {"bulk", no_argument, NULL, 'b'},
-        {"probe", no_argument, NULL, 'r'},
-        {0},
+        {"listen", required_argument, NULL, 'l'}, {"connect", required_argument, NULL, 'c'},
+        {"vcpus", required_argument, NULL, 'v'},  {"ms", required_argument, NULL, 's'},
+        {"bulk", no_argument, NULL, 'b'},         {"probe", no_argument, NULL, 'r'},
+        {"pace", required_argument, NULL, 'p'},   {0},
     };
     const char *listen = NULL, *connect = NULL, *role = argc > 1 ? argv[1] : "";
-    unsigned int vcpus = 1, ms = 2000;
+    unsigned int vcpus = 1, ms = 2000, pace = 0;
     bool with_bulk = false;
     char asked = IS_PING;
     int option;
@@ -239,6 +253,8 @@ int main(int argc, char **argv)
             ms = number(optarg, 600000);
         else if (option == 'b')
             with_bulk = true;
+        else if (option == 'p')
+            pace = number(optarg, UINT32_MAX);
         else if (option == 'r')
             asked = IS_PROBE;
         else
@@ -247,7 +263,7 @@ int main(int argc, char **argv)
     if (strcmp(role, "answer") == 0 && listen)
         answer(listen);
     else if (strcmp(role, "ask") == 0 && connect)
-        ask(connect, vcpus, ms, with_bulk, asked);
+        ask(connect, vcpus, ms, with_bulk, pace, asked);
     else
         usage();
     return 0;

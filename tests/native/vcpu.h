@@ -5,7 +5,7 @@
 #include <pthread.h>
 #include <stdint.h>
 
-#include "latency_json.h"
+#include "durations.h"
 #include "order.h"
 #include "shared.h"
 

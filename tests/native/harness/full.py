@@ -18,6 +18,7 @@ LINKS = {"1g": {"mbit": 1000, "rtt_us": 200}, "10g": {"mbit": 10000}, "veth": {}
 LARGER = {"10g": 4, "veth": 4}  # a guest there, so that moving it takes some seconds, too
 LOCALITY = "1g"  # netfault is about who wins a race: on the link whose speed is known
 TOUCH_SHARE = 0.5  # of the pages a second that the link brings, that vcpus with locality touch
+PACE = 0.9  # of the goodput, of a bulk stream that leaves the queue short
 QEMU_VCPUS = (1, 4)
 RSS_MIB = 2048
 
@@ -92,15 +93,19 @@ def _latency(results, link, vcpus, mib, goodput):
     key = f"{link.name}.v{vcpus}."
     idle = floor(link, vcpus)["round_trip_us"]
     # As long as the move will take: so many chances of a long one.
-    loaded = floor(link, vcpus, ms=max(2000, int((mib << 20) / goodput * 1000)), bulk=True)
+    ms = max(2000, int((mib << 20) / goodput * 1000))
+    loaded = floor(link, vcpus, ms, bulk=True)
+    paced = floor(link, vcpus, ms, bulk=True, pace=goodput * PACE)
     row = Session(link, mib, vcpus, serve=results.serve, receive=results.receive).run()
-    results.row(key + "floor", {"idle": idle, "loaded": loaded})
+    results.row(key + "floor", {"idle": idle, "loaded": loaded, "paced": paced})
     results.row(key + "pager", row)
     results.add(key + "floor_us", idle["mean"], "us")
     results.add(key + "floor_p99_us", idle["p99"], "us")
     results.add(key + "floor_loaded_us", loaded["round_trip_us"]["mean"], "us")
     results.add(key + "floor_loaded_p99_us", loaded["round_trip_us"]["p99"], "us")
     results.add(key + "floor_loaded_over_4ms", loaded["round_trip_us"]["over_4ms"], "round trips")
+    results.add(key + "floor_paced_us", paced["round_trip_us"]["mean"], "us")
+    results.add(key + "floor_paced_p99_us", paced["round_trip_us"]["p99"], "us")
     _durations(results, key, row["touch_us"])
     results.add(key + "idle_share", row["idle_share"], "of the CPUs")
     results.add(key + "bulk_share", row["bytes_per_s"] / goodput, "of iperf3's")
@@ -109,7 +114,10 @@ def _latency(results, link, vcpus, mib, goodput):
     results.add(key + "duplicates", row["duplicates"], "pages")
     results.say(_line(f"v{vcpus} floor", idle, idle["mean"]))
     results.say(_line(f"v{vcpus} floor loaded", loaded["round_trip_us"], idle["mean"], loaded["bulk_bytes_per_s"] / goodput))
+    results.say(_line(f"v{vcpus} floor paced", paced["round_trip_us"], idle["mean"], paced["bulk_bytes_per_s"] / goodput))
     results.say(_line(f"v{vcpus} pager", row["touch_us"], idle["mean"], row["bytes_per_s"] / goodput, row["idle_share"]))
+    seen = row["pager_us"]
+    results.say(f"  as receive sees it  mean {seen['mean']:.0f}, p50 {seen['p50']:.0f}, p99 {seen['p99']:.0f}")
     return idle["mean"]
 
 
@@ -165,6 +173,8 @@ def _locality(results, link, mib, goodput):
 
 def _memory(results, link):
     row = Session(link, RSS_MIB, 4, serve=results.serve, receive=results.receive).run()
+    if not min(row["rss_mib"].values()):
+        raise Failed(f"{RSS_MIB} MiB moved before memory could be looked at")
     results.row("rss", row)
     results.say(f"\nown memory, of a guest of {RSS_MIB} MiB on {link.name}:")
     for side in ("receiver", "sender"):

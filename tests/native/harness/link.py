@@ -91,14 +91,15 @@ def run(command):
     subprocess.run(command, check=True)
 
 
-def floor(link, vcpus=1, ms=2000, bulk=False, probe=False):
-    """Ping-pong of pages on that link; see pingpong.c."""
+def floor(link, vcpus=1, ms=2000, bulk=False, pace=0, probe=False):
+    """Ping-pong of pages on that link; see pingpong.c. pace: of bulk, bytes a second."""
     with Programs() as programs:
         answer = programs.start("native-pingpong answer", ["native-pingpong", "answer", "--listen", SENDER + ":0"])
         where = answer.line()
         ask = programs.start("native-pingpong ask",
                              ["native-pingpong", "ask", "--connect", where, "--vcpus", str(vcpus), "--ms", str(ms),
-                              *(["--bulk"] if bulk else []), *(["--probe"] if probe else [])], link.there)
+                              *(["--bulk"] if bulk else []), *(["--pace", str(int(pace))] if pace else []),
+                              *(["--probe"] if probe else [])], link.there)
         found = ask.json()
         ask.succeed()
         return found

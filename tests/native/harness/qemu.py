@@ -110,7 +110,7 @@ def _upper_edge(bucket):
 
 
 def durations(words, us):
-    """As durations_json() of latency_json.c has them. words: of "done"; us: of a cycle."""
+    """As durations_json() of durations.c has them. words: of "done"; us: of a cycle."""
     touches, wrong, count, total, longest = words[:5]
     buckets = list(zip(words[5::2], words[6::2]))
 

@@ -1,9 +1,11 @@
 /*
  * The guest that QEMU moves: no operating system, each CPU touches pages in the order of the native guest's
- * `random`, and takes the time of each touch with the CPU's clock. Words of the command line: pages=N cpus=N
- * floor=CYCLES (shorter touches did not have to wait) seed=N On the serial line it says "ready" when each
- * page has its contents, waits for a byte, says "go" and when all is touched "done", with figures in
- * hexadecimal: tests/native/harness/qemu.py reads them.
+ * `random`, and takes the time of each touch with the CPU's clock. Words of the command line:
+ *
+ *     pages=N cpus=N floor=CYCLES (shorter touches did not have to wait) seed=N
+ *
+ * On the serial line it says "ready" when each page has its contents, waits for a byte, says "go" and when
+ * all is touched "done", with figures in hexadecimal: tests/native/harness/qemu.py reads them.
  */
 #include <stdbool.h>
 #include <stdint.h>

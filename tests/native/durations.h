@@ -1,6 +1,6 @@
 /* Durations as JSON: {count, mean, p50, p99, max, over_4ms, histogram}, in microseconds. */
-#ifndef NATIVE_LATENCY_JSON_H
-#define NATIVE_LATENCY_JSON_H
+#ifndef NATIVE_DURATIONS_H
+#define NATIVE_DURATIONS_H
 
 #include <jansson.h>
 #include <stdint.h>

@@ -1,4 +1,4 @@
-#include "latency_json.h"
+#include "durations.h"
 
 #include <time.h>
 
