@@ -99,9 +99,11 @@ _Static_assert(PUSH_LEVELS == WIRE_VCPU_WAITS + 1, "each urgency has its queue")
 
 static int take_run(struct server *s, const struct wire_run *run, bool resend)
 {
+    uint64_t now = monotonic_ns();
+
     for (uint64_t gfn = run->first; gfn < run->first + run->count; gfn++) {
         if (s->reader.type == WIRE_DROP ? push_order_drop(&s->order, gfn)
-                                        : push_order_request(&s->order, gfn, run->word, resend)) {
+                                        : push_order_request(&s->order, gfn, run->word, resend, now)) {
             serve_fail(s, WIRE_ERROR_PROTOCOL, "%s of gfn 0x%llx, which is not in the set",
                        wire_type_name(s->reader.type), (unsigned long long)gfn);
             return -EINVAL;

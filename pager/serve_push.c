@@ -39,20 +39,31 @@ static bool may_push(const struct server *s)
     return !s->rate.bytes || s->rate.due <= monotonic_ns();
 }
 
+/* Pages that were asked for, then as many of the others as may be pushed. */
+static unsigned int next_ordered(struct server *s, uint64_t *gfns, unsigned int most)
+{
+    unsigned int n = push_order_next_urgent(&s->order, gfns, most), asked_for, count;
+    uint64_t first, hinted = s->order.sent_hinted;
+
+    if (!may_push(s) && s->order.hinted_left < most - n)
+        most = n + (unsigned int)s->order.hinted_left;
+    asked_for = n;
+    while (n < most && (count = push_order_next_run(&s->order, &first, most - n))) {
+        for (unsigned int i = 0; i < count; i++)
+            gfns[n++] = first + i;
+    }
+    asked_for += (unsigned int)(s->order.sent_hinted - hinted);
+    if (s->rate.bytes && n > asked_for)
+        push_rate_sent(&s->rate, monotonic_ns(), (n - asked_for) * WIRE_PAGE_SIZE);
+    return n;
+}
+
 static unsigned int next_gfns(struct server *s, uint64_t *gfns)
 {
     unsigned int most = s->credit < WIRE_BATCH_MAX ? (unsigned int)s->credit : WIRE_BATCH_MAX, n = 0;
-    uint64_t asked_for = s->order.sent_urgent;
 
-    if (s->state == WIRE_IN_ACTIVE) {
-        if (!may_push(s) && s->order.urgent_left < most)
-            most = (unsigned int)s->order.urgent_left;
-        n = most ? push_order_next(&s->order, gfns, most) : 0;
-        asked_for = s->order.sent_urgent - asked_for;
-        if (s->rate.bytes && n > asked_for)
-            push_rate_sent(&s->rate, monotonic_ns(), (n - asked_for) * WIRE_PAGE_SIZE);
-        return n;
-    }
+    if (s->state == WIRE_IN_ACTIVE)
+        return next_ordered(s, gfns, most);
     while (n < most) {
         s->verify_cursor = gfn_bitmap_next(&s->populated, s->verify_cursor);
         if (s->verify_cursor >= s->populated.nr)
@@ -160,7 +171,7 @@ static bool pages_to_send(const struct server *s)
     if (s->given_up)
         return false;
     if (s->state == WIRE_IN_ACTIVE)
-        return s->credit && s->order.left && (s->order.urgent_left || may_push(s));
+        return s->credit && s->order.left && (s->order.urgent_left || s->order.hinted_left || may_push(s));
     return s->state == WIRE_IN_VERIFY && s->credit;
 }
 

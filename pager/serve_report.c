@@ -11,8 +11,8 @@ void serve_details(void *data, json_t *report)
     report_number(pages, "set", s->order.in_set);
     report_number(pages, "left", s->order.left);
     report_number(pages, "sent", s->order.sent);
-    report_number(pages, "pushed", s->order.sent - s->order.sent_urgent);
-    report_number(pages, "faulted", s->order.sent_urgent);
+    report_number(pages, "pushed", s->order.sent - s->order.sent_urgent - s->order.sent_hinted);
+    report_number(pages, "faulted", s->order.sent_urgent + s->order.sent_hinted);
     report_number(pages, "resent", s->order.resent);
     report_number(pages, "dropped_unsent", s->order.dropped);
     report_number(pages, "compared", s->compared);

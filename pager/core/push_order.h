@@ -1,6 +1,10 @@
 /*
- * Which page the source sends next. The 2017 scheme (J. Otto, xen-devel, June 2018): faulted pages first in
- * the next batch, then a background push that goes on behind the last faulted gfn and wraps around.
+ * Which page the source sends next: those that somebody waits for at once, on their own channel; the others
+ * by runs, in the background. The 2017 scheme (J. Otto, xen-devel, June 2018): a background push that goes
+ * on behind the last faulted gfn and wraps around.
+ *
+ * Pure: no I/O, the clock is an argument, nothing is allocated after push_order_init(). The caller sees to it
+ * that one thread is in here at a time.
  */
 #ifndef XENPAGING_PC_PUSH_ORDER_H
 #define XENPAGING_PC_PUSH_ORDER_H
@@ -8,7 +12,8 @@
 #include "core/gfn_bitmap.h"
 
 #define PUSH_FIFO   4096u /* asked for, kept in the order they came; more are found by a scan in circles */
-#define PUSH_LEVELS 3u    /* of urgency: the highest is served first, and not ended by a lower one */
+#define PUSH_LEVELS 3u    /* of urgency: nobody is known to wait (a hint), dom0 waits, a vcpu waits */
+#define PUSH_REGION 512u  /* gfns of a superpage: no run crosses the boundary of one */
 
 /* What is asked for with one urgency. A gfn is in the queue of the highest it was asked with. */
 struct push_queue {
@@ -25,12 +30,14 @@ struct push_order {
     struct push_queue queue[PUSH_LEVELS];
     uint64_t in_set;
     uint64_t left;           /* in unsent */
-    uint64_t urgent_left;    /* in all queues */
+    uint64_t urgent_left;    /* of those, somebody waits for them */
+    uint64_t hinted_left;    /* of those, asked for although nobody is known to wait */
     uint64_t different_sent; /* gfns sent at least once */
     uint64_t sent;           /* pages sent */
     uint64_t resent;
-    uint64_t sent_urgent;
-    uint64_t dropped; /* never sent because the guest released them */
+    uint64_t sent_urgent; /* of sent: somebody waited */
+    uint64_t sent_hinted; /* of sent: asked for, and nobody was known to wait */
+    uint64_t dropped;     /* never sent because the guest released them */
     uint64_t cursor;
     struct gfn_bitmap once; /* sent at least once */
 };
@@ -43,18 +50,37 @@ void push_order_free(struct push_order *order);
  */
 void push_order_add(struct push_order *order, uint64_t first, uint64_t count);
 
-/* The destination asks for gfn. 0, or -EINVAL if it is not in the set. Without resend a page already sent or
+/*
+ * The destination asks for gfn. 0, or -EINVAL if it is not in the set. Without resend a page already sent or
  * dropped is ignored. Asked for again it keeps its place, or moves to the end of the queue of a higher
- * urgency (below PUSH_LEVELS): it was asked for with its neighbours, and now a vcpu waits for it. */
-int push_order_request(struct push_order *order, uint64_t gfn, unsigned int urgency, bool resend);
+ * urgency (below PUSH_LEVELS): it was asked for with its neighbours, and now a vcpu waits for it. With
+ * urgency 0 it is what push_order_next_run() takes first.
+ */
+int push_order_request(struct push_order *order, uint64_t gfn, unsigned int urgency, bool resend,
+                       uint64_t now_ns);
 
 /* The guest released gfn. 0, or -EINVAL if it is not in the set. */
 int push_order_drop(struct push_order *order, uint64_t gfn);
 
+/* Take the next pages that somebody waits for, at most max, the most urgent first; they count as sent.
+ * Returns their number. */
+unsigned int push_order_next_urgent(struct push_order *order, uint64_t *gfns, unsigned int max);
+
 /*
- * Take the next pages, at most max, faulted ones first; they count as sent. Returns their number, 0 when
- * nothing is left.
+ * Take the next run for the background, at most `most` gfns, from *first on; they count as sent. It does not
+ * cross a region's boundary, and has no page that somebody waits for. Returns how many, 0 when nothing else
+ * is left. As long as hinted_left is not 0, a run is of hinted pages only.
  */
-unsigned int push_order_next(struct push_order *order, uint64_t *gfns, unsigned int max);
+unsigned int push_order_next_run(struct push_order *order, uint64_t *first, unsigned int most);
+
+/*
+ * The session is resumed: what was under way is lost. The whole set is unsent again, but what the guest had
+ * released before it was ever sent, and nothing is asked for; counters of what was done stay.
+ */
+void push_order_restart(struct push_order *order);
+
+/* Then, of 64 gfns from first (a multiple of 64) on, those of the bits are at the destination: not unsent.
+ * They count as sent once. 0, or -EINVAL if one is not in the set. */
+int push_order_have(struct push_order *order, uint64_t first, uint64_t bits);
 
 #endif

@@ -67,7 +67,7 @@ static void decode(const struct frame_reader *reader, struct push_order *order, 
                 if (reader->type == WIRE_DROP)
                     push_order_drop(order, gfn);
                 else
-                    push_order_request(order, gfn, run.word, flags);
+                    push_order_request(order, gfn, run.word, flags, 0);
             }
         }
         break;
@@ -90,7 +90,7 @@ void fuzz_frames(const uint8_t *data, size_t size)
     static struct frame_reader reader;
     struct push_order order;
     struct run_hash set;
-    uint64_t gfns[WIRE_BATCH_MAX];
+    uint64_t gfns[WIRE_BATCH_MAX], first;
     enum wire_state state;
     size_t done = 1, skip;
 
@@ -128,9 +128,10 @@ void fuzz_frames(const uint8_t *data, size_t size)
             done = size;
         }
     }
-    while (push_order_next(&order, gfns, WIRE_BATCH_MAX))
+    while (push_order_next_urgent(&order, gfns, WIRE_BATCH_MAX) || push_order_next_run(&order, &first, 512))
         ;
-    REQUIRE(order.left == 0 && order.urgent_left == 0 && order.sent - order.resent == order.different_sent);
+    REQUIRE(order.left == 0 && order.urgent_left == 0 && order.hinted_left == 0 &&
+            order.sent - order.resent == order.different_sent);
     REQUIRE(order.different_sent + order.dropped == order.in_set);
     push_order_free(&order);
 }

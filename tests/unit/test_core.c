@@ -1,4 +1,4 @@
-/* The core: bitmaps, canonical runs, latencies, push order, session states; and page states under thousands
+/* The core: bitmaps, canonical runs, latencies, session states; and page states under thousands
  * of random schedules. */
 #include <errno.h>
 #include <setjmp.h>
@@ -13,7 +13,6 @@
 #include "core/gfn_bitmap.h"
 #include "core/latency.h"
 #include "core/pagein.h"
-#include "core/push_order.h"
 #include "core/run_hash.h"
 #include "core/session.h"
 
@@ -101,118 +100,6 @@ static void states_only_go_where_they_may(void **state)
         assert_int_equal(session_state_find(session_state_name((enum session_state)s)), s);
     }
     assert_int_equal(session_state_find("no such"), SESSION_STATES);
-}
-
-static void pushes_faulted_first_then_from_there(void **state)
-{
-    struct push_order o;
-    uint64_t gfns[8];
-
-    (void)state;
-    assert_int_equal(push_order_init(&o, 100), 0);
-    for (uint64_t gfn = 10; gfn < 30; gfn++)
-        push_order_add(&o, gfn, 1);
-    assert_int_equal(push_order_request(&o, 25, 1, false), 0);
-    assert_int_equal(push_order_request(&o, 12, 1, false), 0);
-    assert_int_equal(push_order_request(&o, 25, 1, false), 0); /* twice is once */
-    assert_int_equal(push_order_request(&o, 9, 1, false), -EINVAL);
-    assert_int_equal(push_order_request(&o, UINT64_MAX, 1, false), -EINVAL);
-    assert_int_equal(push_order_next(&o, gfns, 4), 4);
-    assert_int_equal(gfns[0], 25);
-    assert_int_equal(gfns[1], 12);
-    assert_int_equal(gfns[2], 13); /* on from the last faulted one */
-    assert_int_equal(gfns[3], 14);
-    assert_int_equal(push_order_request(&o, 28, 1, false), 0);
-    assert_int_equal(push_order_next(&o, gfns, 3), 3);
-    assert_int_equal(gfns[0], 28);
-    assert_int_equal(gfns[1], 29);
-    assert_int_equal(gfns[2], 10); /* wraps around */
-    assert_int_equal(push_order_drop(&o, 11), 0);
-    assert_int_equal(push_order_drop(&o, 11), 0);
-    assert_int_equal(push_order_drop(&o, 10), 0); /* sent already: nothing to save */
-    assert_int_equal(push_order_drop(&o, 99), -EINVAL);
-    assert_int_equal(o.dropped, 1);
-    assert_int_equal(push_order_request(&o, 25, 1, false), 0); /* under way: nothing happens */
-    assert_int_equal(o.urgent_left, 0);
-    assert_int_equal(push_order_request(&o, 25, 1, true), 0); /* but again if its hash was wrong */
-    assert_int_equal(push_order_next(&o, gfns, 1), 1);
-    assert_int_equal(gfns[0], 25);
-    assert_int_equal(o.resent, 1);
-    while (push_order_next(&o, gfns, 8))
-        ;
-    assert_int_equal(o.left, 0);
-    assert_int_equal(o.different_sent, 19);
-    push_order_free(&o);
-}
-
-static void the_most_urgent_goes_first(void **state)
-{
-    struct push_order o;
-    uint64_t gfns[8];
-
-    (void)state;
-    assert_int_equal(push_order_init(&o, 1000), 0);
-    push_order_add(&o, 0, 1000);
-    for (uint64_t gfn = 256; gfn < 512; gfn++)
-        assert_int_equal(push_order_request(&o, gfn, 0, false), 0);
-    assert_int_equal(push_order_request(&o, 700, 1, false), 0);
-    assert_int_equal(push_order_next(&o, gfns, 2), 2);
-    assert_int_equal(gfns[0], 700);
-    assert_int_equal(gfns[1], 256);
-    /* Vcpus run into some of them; one has been dropped since, and one is less urgent to somebody else. */
-    assert_int_equal(push_order_request(&o, 400, 2, false), 0);
-    assert_int_equal(push_order_request(&o, 300, 2, false), 0);
-    assert_int_equal(push_order_request(&o, 301, 2, false), 0);
-    assert_int_equal(push_order_request(&o, 400, 2, false), 0); /* twice is once */
-    assert_int_equal(push_order_request(&o, 400, 0, false), 0);
-    assert_int_equal(push_order_request(&o, 302, 1, false), 0);
-    assert_int_equal(push_order_request(&o, 256, 2, false), 0); /* sent already */
-    assert_int_equal(push_order_drop(&o, 300), 0);
-    assert_int_equal(o.urgent_left, 254);
-    assert_int_equal(push_order_next(&o, gfns, 4), 4);
-    assert_int_equal(gfns[0], 400);
-    assert_int_equal(gfns[1], 301);
-    assert_int_equal(gfns[2], 302);
-    assert_int_equal(gfns[3], 257);
-    assert_int_equal(o.urgent_left, 250);
-    while (push_order_next(&o, gfns, 8))
-        ;
-    assert_int_equal(o.sent, 999); /* none twice */
-    assert_int_equal(o.urgent_left, 0);
-    /* Those sent already, of which one gfn is unknown there: dropped before it was sent. */
-    for (uint64_t gfn = 0; gfn < 1000; gfn++)
-        assert_int_equal(push_order_request(&o, gfn, (unsigned int)(gfn % 3), true), 0);
-    for (uint64_t gfn = 0; gfn < 1000; gfn++)
-        assert_int_equal(push_order_request(&o, gfn, 2, false), 0);
-    while (push_order_next(&o, gfns, 8))
-        ;
-    assert_int_equal(o.left, 0);
-    assert_int_equal(o.resent, 999);
-    push_order_free(&o);
-}
-
-static void more_requests_than_the_queue_holds(void **state)
-{
-    struct push_order o;
-    uint64_t gfns[64], n = 0;
-    unsigned int got;
-
-    (void)state;
-    assert_int_equal(push_order_init(&o, 3 * PUSH_FIFO), 0);
-    for (uint64_t gfn = 0; gfn < 3 * PUSH_FIFO; gfn++)
-        push_order_add(&o, gfn, 1);
-    for (uint64_t gfn = 0; gfn < 2 * PUSH_FIFO; gfn++)
-        assert_int_equal(push_order_request(&o, 2 * PUSH_FIFO - 1 - gfn, 1, false), 0);
-    for (uint64_t gfn = 0; gfn < 100; gfn++)
-        assert_int_equal(push_order_drop(&o, 2 * PUSH_FIFO - 1 - gfn), 0);
-    while ((got = push_order_next(&o, gfns, 64))) {
-        for (unsigned int i = 0; i < got; i++)
-            assert_true(n + i >= 2 * PUSH_FIFO - 100 || gfns[i] < 2 * PUSH_FIFO);
-        n += got;
-    }
-    assert_int_equal(n, 3 * PUSH_FIFO - 100);
-    assert_int_equal(o.sent_urgent, 2 * PUSH_FIFO - 100);
-    push_order_free(&o);
 }
 
 /* -- page states: one schedule is a random walk of guest, source and Xen; a model keeps the books beside the
@@ -730,9 +617,6 @@ int main(void)
         cmocka_unit_test(runs_have_to_be_canonical),
         cmocka_unit_test(quantiles_are_within_a_sixteenth),
         cmocka_unit_test(states_only_go_where_they_may),
-        cmocka_unit_test(pushes_faulted_first_then_from_there),
-        cmocka_unit_test(the_most_urgent_goes_first),
-        cmocka_unit_test(more_requests_than_the_queue_holds),
         cmocka_unit_test(a_range_is_asked_for_as_runs),
         cmocka_unit_test(a_foreign_request_can_be_made_to_wait),
         cmocka_unit_test(a_vcpu_inside_a_range_in_flight_is_urgent_once),
