@@ -1,5 +1,6 @@
 # What xenpaging-pc is made of, for this folder's Makefile and for the unit tests.
-PAGER_CORE := core/gfn_bitmap.c core/latency.c core/pagein.c core/push_order.c core/run_hash.c core/session.c
+PAGER_CORE := core/gfn_bitmap.c core/latency.c core/pagein.c core/push_order.c core/push_pages.c core/push_policy.c \
+	core/push_streams.c core/run_hash.c core/session.c
 PAGER_WIRE := wire/decode.c wire/encode.c wire/frame_reader.c wire/judge.c wire/rules.c
 PAGER_SESSION := backend_batch.c channel.c child.c custody.c daemon.c log.c net.c pool.c run_dir.c session_find.c session_run.c \
 	set_file.c status_server.c token.c join.c oom.c paging_features.c

@@ -33,8 +33,14 @@ static inline void gfn_bitmap_clear(struct gfn_bitmap *map, uint64_t gfn)
 /* All of first .. first+count-1, which have to be below nr. */
 void gfn_bitmap_set_run(struct gfn_bitmap *map, uint64_t first, uint64_t count);
 
+/* None of them. How many there were. */
+uint64_t gfn_bitmap_clear_run(struct gfn_bitmap *map, uint64_t first, uint64_t count);
+
 /* First set gfn at or above from, or nr if there is none. */
 uint64_t gfn_bitmap_next(const struct gfn_bitmap *map, uint64_t from);
+
+/* Last set gfn at or below from, or nr if there is none. */
+uint64_t gfn_bitmap_prev(const struct gfn_bitmap *map, uint64_t from);
 
 /* First clear gfn at or above from, or nr. */
 uint64_t gfn_bitmap_next_clear(const struct gfn_bitmap *map, uint64_t from);
