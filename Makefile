@@ -71,11 +71,12 @@ bench-native: native ## a guest under userfaultfd on this machine, links of its 
 lint: setup ## clang-format, cppcheck, shellcheck, and the suite's declared seconds
 	@tests/lint
 
-sanitize: setup ## unit tests under ASan and UBSan
+sanitize: setup ## unit tests and the simulation under ASan and UBSan
 	@$(MAKE) --no-print-directory -C tests/unit OUT=../../$(B)/unit-san SAN=1 run
+	@$(MAKE) --no-print-directory -C tests/sim OUT=../../$(B)/sim-san SAN=1 run
 
 install: all ## install xenpaging-pc, its hook script, man page and bash completion (DESTDIR=, PREFIX=/usr)
 	@$(MAKE) --no-print-directory -C pager OUT=../$(B)/pager PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) install
 
 clean: ## remove what was built, but not Xen and images
-	rm -rf $(B)/pager $(B)/unit $(B)/unit-san $(B)/witness $(B)/test-logs
+	rm -rf $(B)/pager $(B)/unit $(B)/unit-san $(B)/sim $(B)/sim-san $(B)/witness $(B)/test-logs
