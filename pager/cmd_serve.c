@@ -8,7 +8,7 @@
 #include "serve.h"
 #include "session_options.h"
 
-enum { OPT_LISTEN = OPT_OWN, OPT_TRANSPORT, OPT_DESTROY, OPT_MAX_PUSH };
+enum { OPT_LISTEN = OPT_OWN, OPT_ORDER, OPT_TRANSPORT, OPT_DESTROY, OPT_MAX_PUSH };
 
 static const char help[] =
     "Usage: xenpaging-pc serve --domain DOMAIN --listen ADDR:PORT --token-file FILE [OPTION...]\n\n"
@@ -17,6 +17,9 @@ static const char help[] =
     "that it has every page; until then every page is kept.\n\n"
     "  --listen ADDR:PORT where to wait for the receiver; '*:PORT' means every address of this host\n"
     "  --transport CMD    instead: shell words that run a command on the destination (with --session)\n"
+    "  --order WHICH      of pages that nobody has asked for: adaptive (default), along what is asked for; "
+    "follow, behind\n"
+    "                     the last page asked for; push, upwards\n"
     "  --destroy          xl destroy DOMAIN when it is whole at the destination and committed\n"
     "  --max-push N       at most N MiB a second of pages that nobody has asked for (default 0: no limit)\n";
 
@@ -29,6 +32,7 @@ static void say_where(const char *address)
 int cmd_serve(int argc, char **argv)
 {
     static const struct option table[] = {{"listen", required_argument, NULL, OPT_LISTEN},
+                                          {"order", required_argument, NULL, OPT_ORDER},
                                           {"transport", required_argument, NULL, OPT_TRANSPORT},
                                           {"destroy", no_argument, NULL, OPT_DESTROY},
                                           {"max-push", required_argument, NULL, OPT_MAX_PUSH},
@@ -49,7 +53,11 @@ int cmd_serve(int argc, char **argv)
                 return session_options_usage(&session, "--max-push takes MiB a second, not '%s'", optarg);
         } else if (option == OPT_LISTEN)
             serve.listen = optarg;
-        else if (option == OPT_TRANSPORT)
+        else if (option == OPT_ORDER) {
+            if (push_policy_find(optarg, &serve.order))
+                return session_options_usage(
+                    &session, "--order knows 'adaptive', 'follow' and 'push', not '%s'", optarg);
+        } else if (option == OPT_TRANSPORT)
             serve.transport = optarg;
         else if (option == OPT_DESTROY)
             serve.destroy = true;
@@ -67,6 +75,8 @@ int cmd_serve(int argc, char **argv)
     rc = session_options_finish(&session, argc - optind, argv + optind);
     if (rc)
         return rc;
+    if (session.baseline)
+        serve.order = PUSH_FOLLOW;
     serve.domain = session.domain;
     serve.name = session.name;
     serve.run_dir = session.run_dir;

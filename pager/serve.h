@@ -23,7 +23,8 @@ struct serve_options {
     const char *domain;
     const char *name;   /* in reports; NULL: domain */
     const char *listen; /* NULL: transport */
-    uint32_t max_push;  /* MiB/s of pages that nobody has asked for; 0: no limit */
+    enum push_policy_kind order;
+    uint32_t max_push; /* MiB/s of pages that nobody has asked for; 0: no limit */
     /* Under xl migrate --postcopy: */
     const char *session;   /* NULL: none of what follows */
     const char *transport; /* shell words that run a command on the destination */

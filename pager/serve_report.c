@@ -17,6 +17,7 @@ void serve_details(void *data, json_t *report)
     report_number(pages, "dropped_unsent", s->order.dropped);
     report_number(pages, "compared", s->compared);
     json_object_set_new(report, "pages", pages);
+    json_object_set_new(report, "order", json_string(push_policy_name(s->options->order)));
 
     json_object_set_new(link, "listen", json_string(s->bound));
     json_object_set_new(link, "peer", s->peer[0] ? json_string(s->peer) : json_null());

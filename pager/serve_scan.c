@@ -75,6 +75,7 @@ int serve_scan_all(struct server *s)
         ;
     if (rc == 0)
         rc = push_order_init(&s->order, last + 1);
+    push_order_policy(&s->order, s->options->order);
     s->nr_gfns = last + 1;
     if (rc)
         log_error("domain %u cannot be served: %s", s->be->domid, strerror(-rc));

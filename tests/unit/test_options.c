@@ -194,6 +194,12 @@ static void rot_07_every_long_option_of_serve_sets_its_own_field(void **state)
     assert_int_equal(served.max_push, 0);
     assert_int_equal(SERVE("--max-push", "25"), EXIT_DONE);
     assert_int_equal(served.max_push, 25);
+    assert_int_equal(served.order, PUSH_ADAPTIVE);
+    assert_int_equal(SERVE("--order", "push"), EXIT_DONE);
+    assert_int_equal(served.order, PUSH_ONLY);
+    assert_int_equal(SERVE("--order", "best"), EXIT_USAGE);
+    assert_int_equal(SERVE("--baseline"), EXIT_DONE);
+    assert_int_equal(served.order, PUSH_FOLLOW);
 }
 
 #define ID "0123456789abcdef"

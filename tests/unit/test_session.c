@@ -57,6 +57,25 @@ static void every_byte_arrives(void **state)
     json_decref(serve);
 }
 
+/* Each sends everything once; what is asked for while it pushes is what the order could not foresee. */
+static void in_every_order(void **state)
+{
+    struct fixture *f = *state;
+
+    for (unsigned int i = 0; i < PUSH_POLICIES; i++) {
+        json_t *serve;
+
+        f->serve.order = (enum push_policy_kind)i;
+        run(f);
+        serve = fixture_last(f, "serve");
+        assert_string_equal(json_string_value(json_object_get(serve, "order")),
+                            push_policy_name(f->serve.order));
+        assert_int_equal(figure(serve, "pages", "sent"), 1299);
+        assert_int_equal(figure(serve, "pages", "resent"), 0);
+        json_decref(serve);
+    }
+}
+
 static void faulted_pages_come_on_demand(void **state)
 {
     struct fixture *f = *state;
@@ -575,6 +594,7 @@ int main(int argc, char **argv)
 #define SESSION(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
         SESSION(every_byte_arrives),
+        SESSION(in_every_order),
         SESSION(faulted_pages_come_on_demand),
         SESSION(the_push_keeps_to_its_rate),
         SESSION(guest_drops_and_replaces_and_is_mapped),
