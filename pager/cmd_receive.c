@@ -16,6 +16,7 @@ enum {
     OPT_POOL_PAGES,
     OPT_FEATURES,
     OPT_RANGE,
+    OPT_TRACE,
     OPT_WIDEN,
     OPT_FEEDER_UID,
     OPT_LEAVE_PAUSED,
@@ -54,6 +55,7 @@ static const char help[] =
     "  --widen N          fetch with a page that dom0 maps the others of its aligned N (a power of two up to "
     "256, "
     "default 1)\n"
+    "  --trace FILE       record there what is asked for and what comes, and when (xenpaging-pc trace)\n"
     "  --feeder-uid N[:G] user that the process which talks to the network becomes (default 65534), and "
     "group (N)\n"
     "  --leave-paused     with --watch-pid: do not unpause the domain if that process ends after commit and "
@@ -140,6 +142,9 @@ static int take(struct receive_options *receive, const struct session_options *s
             return session_options_usage(session, "--range takes powers of two up to %u, not '%s'",
                                          BACKEND_RANGE_MAX, argument);
         return 0;
+    case OPT_TRACE:
+        receive->trace = argument;
+        return 0;
     case OPT_WIDEN:
         if (window(argument, &receive->widen))
             return session_options_usage(session, "--widen takes a power of two up to %u, not '%s'",
@@ -172,6 +177,7 @@ int cmd_receive(int argc, char **argv)
                                           {"pool-pages", required_argument, NULL, OPT_POOL_PAGES},
                                           {"features", required_argument, NULL, OPT_FEATURES},
                                           {"range", required_argument, NULL, OPT_RANGE},
+                                          {"trace", required_argument, NULL, OPT_TRACE},
                                           {"widen", required_argument, NULL, OPT_WIDEN},
                                           {"feeder-uid", required_argument, NULL, OPT_FEEDER_UID},
                                           {"leave-paused", no_argument, NULL, OPT_LEAVE_PAUSED},

@@ -14,5 +14,6 @@ int cmd_commit(int argc, char **argv);
 int cmd_abort(int argc, char **argv);
 int cmd_probe(int argc, char **argv);
 int cmd_status(int argc, char **argv);
+int cmd_trace(int argc, char **argv);
 
 #endif

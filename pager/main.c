@@ -17,6 +17,7 @@ static const struct {
     {"abort", cmd_abort, "end this host's part of a migration, and remove its files"},
     {"probe", cmd_probe, "say whether this host, or a domain on it, can be paged"},
     {"status", cmd_status, "show the sessions on this host, or wait for a state"},
+    {"trace", cmd_trace, "print what receive has recorded with --trace"},
 };
 
 static void usage(FILE *out)

@@ -333,6 +333,7 @@ static void release(struct receiver *r)
 static void clean_up(struct receiver *r)
 {
     release(r);
+    receive_trace_end(r);
     end_feeder(r);
     child_end(&r->xl, XL_MS);
     if (r->be)
@@ -350,12 +351,13 @@ static int begin(struct receiver *r)
 {
     int rc;
 
-    if (prepare_memory(r))
+    if (prepare_memory(r) || receive_trace_open(r))
         return EXIT_FAILED;
     rc = r->taken_over ? receive_take_over(r) : open_domain(r);
     if (rc)
         return rc;
     watch_all(r);
+    receive_trace_watch(r);
     watch_signals(r);
     return 0;
 }

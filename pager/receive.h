@@ -19,6 +19,7 @@
 #include "receive_journal.h"
 #include "session_run.h"
 #include "set_file.h"
+#include "trace.h"
 
 enum receive_verify { VERIFY_NONE, VERIFY_HASH, VERIFY_FULL };
 
@@ -36,6 +37,7 @@ struct receive_options {
     const char *xl;
     const char *run_dir;
     const char *stats_file;
+    const char *trace; /* NULL: none */
     const char *empty_dir;
     enum receive_verify verify;
     /* The background push starts with the first page that the guest asks for, or, before that, on commit;
@@ -102,6 +104,14 @@ struct receive_early {
     uint64_t unmarked;         /* not in the set: holes again */
     uint64_t entries;          /* of the ring */
     uint64_t since_ns, ns;     /* when it began, how long it took */
+};
+
+struct receive_trace {
+    struct trace file;
+    uint64_t now_ns; /* 0: nobody has looked since the last wake-up */
+    ev_check check;
+    ev_idle idle;
+    ev_timer timer;
 };
 
 struct receiver {
@@ -187,6 +197,7 @@ struct receiver {
     uint64_t asked_rounds; /* wake-ups in which something was asked for: round trips */
     uint64_t bytes;
     uint64_t sigterm_refused;
+    struct receive_trace trace;
 
     ev_io ring_io, reports_io, life_io, news_io, keeper_io, feeder_io;
     ev_prepare prepare;
@@ -337,6 +348,17 @@ void receive_restore(struct receiver *r);
 int receive_take_over(struct receiver *r);
 /* In the loop: the pages on their way, and whatever the state asks for. */
 void receive_resume(struct receiver *r);
+
+/* receive_trace.c: nothing without --trace. */
+/* 0, or -1 after saying why. */
+int receive_trace_open(struct receiver *r);
+void receive_trace_watch(struct receiver *r);
+void receive_trace_end(struct receiver *r);
+/* Before pagein_entry(), and pagein_arrived(). */
+void receive_trace_entry(struct receiver *r, const struct ring_entry *entry, uint64_t now_ns);
+void receive_trace_arrival(struct receiver *r, uint64_t gfn);
+void receive_trace_ask(struct receiver *r, uint64_t gfn, uint64_t count, uint32_t urgency);
+void receive_trace_answer(struct receiver *r, const struct ring_entry *entry, uint64_t now_ns);
 
 /* receive_report.c */
 void receive_details(void *data, json_t *report);

@@ -66,6 +66,7 @@ void receive_ask(struct receiver *r, uint64_t gfn, uint64_t count, uint32_t urge
 {
     if (!r->peer_active)
         return;
+    receive_trace_ask(r, gfn, count, urgency);
     if (!r->run_count || gfn != r->run_first + r->run_count || urgency != r->run_urgency ||
         r->run_count + count > POOL_ASK_MAX) {
         put_run(r);

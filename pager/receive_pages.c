@@ -16,11 +16,14 @@
 void receive_answer_waiters(struct receiver *r, uint64_t gfn)
 {
     struct ring_entry entry;
+    uint64_t now;
 
     /* Most pages have nobody waiting: not even the clock is asked (a system call under Xen). */
     if (!r->pages.waiting)
         return;
-    while (pagein_release(&r->pages, gfn, monotonic_ns(), &entry)) {
+    now = monotonic_ns();
+    while (pagein_release(&r->pages, gfn, now, &entry)) {
+        receive_trace_answer(r, &entry, now);
         log_debug("vcpu %u goes on with gfn 0x%llx", entry.vcpu_id, (unsigned long long)gfn);
         r->be->ops->respond(r->be, &entry);
     }
@@ -80,6 +83,7 @@ static bool take_entry(struct receiver *r, const struct ring_entry *entry)
         receive_early_entry(r, entry);
         return false;
     }
+    receive_trace_entry(r, entry, now);
     action = pagein_entry(&r->pages, entry, now);
     if (action.verdict == PAGEIN_REPAIR)
         action = pagein_repaired(&r->pages, entry, r->be->ops->repair(r->be, entry->gfn), now);
@@ -226,6 +230,7 @@ void receive_page(struct receiver *r, uint32_t slot, uint64_t gfn, uint64_t hash
         receive_free_slot(r, slot);
         return;
     }
+    receive_trace_arrival(r, gfn);
     switch (pagein_arrived(&r->pages, gfn)) {
     case PAGEIN_INSTALL:
         if (!receive_super_take(r, &page))

@@ -238,6 +238,19 @@ static json_t *process_figures(const struct receiver *r)
     return o;
 }
 
+static json_t *trace_figures(const struct receiver *r)
+{
+    json_t *o;
+
+    if (!r->options->trace)
+        return json_null();
+    o = json_object();
+    json_object_set_new(o, "file", json_string(r->options->trace));
+    report_number(o, "events", r->trace.file.events);
+    report_number(o, "lost", r->trace.file.lost);
+    return o;
+}
+
 void receive_details(void *data, json_t *report)
 {
     static const char *const verify[] = {"none", "hash", "full"};
@@ -271,5 +284,6 @@ void receive_details(void *data, json_t *report)
     json_object_set_new(report, "compare", compare_figures(r));
     json_object_set_new(report, "guest", guest_figures(r));
     json_object_set_new(report, "processes", process_figures(r));
+    json_object_set_new(report, "trace", trace_figures(r));
     report_number(report, "signals_refused", r->sigterm_refused);
 }

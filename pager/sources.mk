@@ -3,15 +3,15 @@ PAGER_CORE := core/gfn_bitmap.c core/latency.c core/pagein.c core/push_order.c c
 	core/push_streams.c core/run_hash.c core/session.c
 PAGER_WIRE := wire/decode.c wire/encode.c wire/frame_reader.c wire/judge.c wire/rules.c
 PAGER_SESSION := backend_batch.c channel.c child.c custody.c daemon.c log.c net.c pool.c run_dir.c session_find.c session_run.c \
-	set_file.c status_server.c token.c join.c oom.c paging_features.c
+	set_file.c status_server.c token.c trace.c join.c oom.c paging_features.c
 PAGER_FEEDER := feeder.c feeder_frames.c feeder_orders.c feeder_sandbox.c
 PAGER_RECEIVE := keeper.c receive.c receive_collapse.c receive_commit.c receive_early.c receive_end.c \
 	receive_journal.c receive_link.c receive_mark.c receive_pages.c receive_report.c receive_set.c \
-	receive_super.c receive_takeover.c receive_verify.c
+	receive_super.c receive_takeover.c receive_trace.c receive_verify.c
 PAGER_SERVE := serve.c serve_commit.c serve_end.c serve_frames.c serve_listen.c serve_push.c serve_report.c \
 	serve_scan.c serve_switch.c serve_transport.c
 PAGER_XEN := backend_xen.c xen_domain.c xen_paging_ops.c xen_ring.c
-PAGER_COMMANDS := main.c cmd_commit.c cmd_join.c cmd_probe.c cmd_receive.c cmd_serve.c cmd_status.c \
+PAGER_COMMANDS := main.c cmd_commit.c cmd_join.c cmd_probe.c cmd_receive.c cmd_serve.c cmd_status.c cmd_trace.c \
 	session_options.c
 
 # Everything that runs without Xen.

@@ -170,6 +170,9 @@ static void rot_07_every_long_option_of_receive_sets_its_own_field(void **state)
     assert_int_equal(received.range_guest, 8);
     assert_int_equal(RECEIVE("--widen", "256"), EXIT_DONE);
     assert_int_equal(received.widen, 256);
+    assert_int_equal(RECEIVE("--trace", "file"), EXIT_DONE);
+    assert_string_equal(received.trace, "file");
+    received.trace = NULL;
     received.widen = plain.widen;
     received.empty_dir = plain.empty_dir;
     assert_memory_equal(&received, &plain, sizeof(plain));
