@@ -104,9 +104,13 @@ static void join(struct push_order *order, struct push_queue *queue, uint64_t gf
 
 static void fault(struct push_order *order, uint64_t gfn, uint64_t now_ns)
 {
+    bool goes_on = now_ns == order->fault_ns && gfn == order->fault_gfn + 1;
+
     order->since_fault = 0;
     order->fault_ns = now_ns;
-    push_policy_fault(&order->policy, gfn);
+    order->fault_gfn = gfn;
+    if (!goes_on)
+        push_policy_fault(&order->policy, gfn);
 }
 
 static void send_again(struct push_order *order, uint64_t gfn)

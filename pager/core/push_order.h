@@ -46,6 +46,7 @@ struct push_order {
     uint64_t dropped;       /* never sent because the guest released them */
     uint64_t since_fault;   /* pages sent in the background since somebody had to ask for one */
     uint64_t fault_ns;      /* when that was */
+    uint64_t fault_gfn;     /* for which */
     struct gfn_bitmap once; /* sent at least once */
     struct gfn_bitmap hot;  /* of pages.free, those that go first */
     uint64_t hot_left, hot_cursor;
@@ -73,7 +74,8 @@ void push_order_hot(struct push_order *order, uint64_t first, uint64_t count);
  * dropped is ignored. Asked for again it keeps its place, or moves to the end of the queue of a higher
  * urgency (below PUSH_LEVELS): it was asked for with its neighbours, and now a vcpu waits for it. With
  * urgency 0 it is what push_order_next_run() takes first. A higher one tells the policy of a fault, also if
- * the page is under way: the guest has caught up with the push.
+ * the page is under way: the guest has caught up with the push. The pages of a run, asked for one after the
+ * other at the same time, are one fault.
  */
 int push_order_request(struct push_order *order, uint64_t gfn, unsigned int urgency, bool resend,
                        uint64_t now_ns);

@@ -328,6 +328,35 @@ static unsigned int push_sure(struct push_streams *streams, const struct push_pa
     return n;
 }
 
+/* The newest stream that only one fault has hit, until it has got a region's worth. */
+static struct push_stream *newest(struct push_streams *streams)
+{
+    struct push_stream *found = NULL;
+
+    for (unsigned int i = 0; i < PUSH_STREAMS; i++) {
+        struct push_stream *s = &streams->table[i];
+
+        if (s->hits == 1 && s->lead < PUSH_REGION && (!found || s->used > found->used))
+            found = s;
+    }
+    return found;
+}
+
+/* Streams that one fault has hit: their bubbles, then the newest goes on upwards, in case that it is one. */
+static unsigned int push_unsure(struct push_streams *streams, const struct push_pages *pages, uint64_t *first,
+                                unsigned int most)
+{
+    unsigned int n = fill_bubble(streams, false, pages, first, most);
+    struct push_stream *s = n ? NULL : newest(streams);
+
+    if (!s)
+        return n;
+    n = push_side(s, PUSH_UP, pages, WINDOW_MOST, most, first);
+    if (!n)
+        s->lead = PUSH_REGION;
+    return n;
+}
+
 unsigned int push_streams_next(struct push_streams *streams, const struct push_pages *pages, uint64_t *first,
                                unsigned int most)
 {
@@ -335,14 +364,14 @@ unsigned int push_streams_next(struct push_streams *streams, const struct push_p
 
     /* What may be a stream gets as much as those that are. */
     if (!streams->owed)
-        n = fill_bubble(streams, false, pages, first, most);
+        n = push_unsure(streams, pages, first, most);
     if (n) {
         streams->owed += n;
         return n;
     }
     n = push_sure(streams, pages, first, most);
     if (!n)
-        n = fill_bubble(streams, false, pages, first, most);
+        n = push_unsure(streams, pages, first, most);
     streams->owed = streams->owed > n ? streams->owed - n : 0;
     return n;
 }

@@ -15,7 +15,8 @@
  *
  * When no bubble is left to be filled, streams that have been hit more than once go on, the one that has got
  * least since its last fault first: a guest that overtakes its push is seen by its faults, one that does not
- * is silent, and so is one that has gone away.
+ * is silent, and so is one that has gone away. Of the others the newest goes on, for a region's worth. Both
+ * kinds get the same.
  */
 #ifndef XENPAGING_PC_PUSH_STREAMS_H
 #define XENPAGING_PC_PUSH_STREAMS_H

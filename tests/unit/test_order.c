@@ -538,9 +538,10 @@ static void begin(struct push_order *o, uint64_t pages)
 /* The guest waits for gfn, and it is sent. */
 static void fault(struct push_order *o, uint64_t gfn)
 {
+    static uint64_t now;
     uint64_t sent;
 
-    assert_int_equal(push_order_request(o, gfn, 2, false, 0), 0);
+    assert_int_equal(push_order_request(o, gfn, 2, false, ++now), 0);
     if (push_order_next_urgent(o, &sent, 1))
         assert_int_equal(sent, gfn);
 }
@@ -556,6 +557,8 @@ static void goes_on_with(struct push_order *o, uint64_t gfn, unsigned int n)
 static void a_bubble_grows_round_a_fault(void **state)
 {
     struct push_order o;
+    uint64_t first;
+    unsigned int n = 24;
 
     (void)state;
     begin(&o, 100000);
@@ -567,7 +570,16 @@ static void a_bubble_grows_round_a_fault(void **state)
     goes_on_with(&o, 49996, 4);
     goes_on_with(&o, 50013, 4);
     goes_on_with(&o, 49992, 4);
-    goes_on_with(&o, 4, 4); /* it may have been one fault, and no more */
+    /* It may have been one fault, and no more: it goes on, but not for ever. */
+    for (first = 50001; first > 50000; n += push_order_next_run(&o, &first, 8))
+        ;
+    assert_in_range(n, 512, 530);
+    assert_int_equal(first, 4);
+    push_order_free(&o);
+    begin(&o, 100000);
+    fault(&o, 50000);
+    for (n = 0; n < 24;)
+        n += push_order_next_run(&o, &first, 4);
     /* Another above: that side grows. */
     fault(&o, 50020);
     goes_on_with(&o, 50021, 16);
@@ -580,6 +592,27 @@ static void a_bubble_grows_round_a_fault(void **state)
     goes_on_with(&o, 20001, 8);
     goes_on_with(&o, 50061, 8);
     goes_on_with(&o, 20009, 8);
+    push_order_free(&o);
+}
+
+/* Sixteen pages asked for together are one fault: no stream that goes on and on. */
+static void a_run_is_one_fault(void **state)
+{
+    struct push_order o;
+    uint64_t gfns[16], first;
+    unsigned int n = 0;
+
+    (void)state;
+    begin(&o, 100000);
+    for (uint64_t gfn = 30000; gfn < 30016; gfn++)
+        assert_int_equal(push_order_request(&o, gfn, 1, false, 77), 0);
+    assert_int_equal(push_order_next_urgent(&o, gfns, 16), 16);
+    goes_on_with(&o, 30016, 16);
+    goes_on_with(&o, 29992, 8);
+    while (push_order_next_run(&o, &first, 64) && first >= 29992)
+        n++;
+    assert_in_range(n, 7, 10);
+    assert_int_equal(first, 0);
     push_order_free(&o);
 }
 
@@ -686,6 +719,7 @@ int main(void)
         cmocka_unit_test(free_pages_are_found),
         cmocka_unit_test(thousands_of_walks),
         cmocka_unit_test(a_bubble_grows_round_a_fault),
+        cmocka_unit_test(a_run_is_one_fault),
         cmocka_unit_test(streams_are_followed_downwards_and_by_strides),
         cmocka_unit_test(hot_pages_go_first_and_hints_before_them),
         cmocka_unit_test(chunks_grow_when_nothing_is_asked_for),
