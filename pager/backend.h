@@ -170,10 +170,13 @@ struct backend_ops {
     int (*life_fd)(struct backend *be); /* readable when some domain has shut down or gone */
     void (*ack_life)(struct backend *be);
 
+    /* This process, a fork of the one that opened the backend, is to do nothing but map(): give up the right
+     * to anything else. *fd: the descriptor that map() needs, or -1. 0 or -errno. */
+    int (*confine)(struct backend *be, int *fd);
     /*
-     * Map n (at most 64) pages of the domain read-only, contiguously in the order given. err[i] gets -errno
-     * for a page that could not be mapped (its address must not be touched). NULL with errno when nothing was
-     * mapped.
+     * Map n (at most BACKEND_SUPER) pages of the domain read-only, contiguously in the order given. err[i]
+     * gets -errno for a page that could not be mapped (its address must not be touched). NULL with errno when
+     * nothing was mapped.
      */
     void *(*map)(struct backend *be, const uint64_t *gfns, unsigned int n, int *err);
     void (*unmap)(struct backend *be, void *address, unsigned int n);

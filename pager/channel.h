@@ -4,6 +4,7 @@
 #define XENPAGING_PC_CHANNEL_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #define CHANNEL_UNIX "unix:"
 
@@ -15,12 +16,19 @@ struct channel {
 };
 
 /*
- * Connect to serve at "HOST:PORT", or take over the channel of the join that listens at "unix:PATH", within
- * timeout_ms. The descriptors are the caller's. Returns 0, or -1 with a sentence in why.
+ * The control channel: connect to serve at "HOST:PORT", or take over the channel of the join that listens at
+ * "unix:PATH", within timeout_ms. streams: as many bulk channels are wanted; over join as many as serve has
+ * started. The descriptors are the caller's. Returns 0, or -1 with a sentence in why.
  */
-int channel_open(const char *where, int timeout_ms, struct channel *channel, char *why, size_t why_size);
+int channel_open(const char *where, int timeout_ms, struct channel *channel, uint32_t *streams, char *why,
+                 size_t why_size);
 
-/* For join: give in and out to who has connected as receiver (a unix socket). 0, or -1 with errno. */
-int channel_hand_over(int receiver, int in, int out);
+/* Bulk channel index, in the same way; that of join listens at "PATH-INDEX". */
+int channel_open_bulk(const char *where, uint32_t index, int timeout_ms, struct channel *channel, char *why,
+                      size_t why_size);
+
+/* For join: give in and out to who has connected as receiver (a unix socket), and say how many bulk channels
+ * there are. 0, or -1 with errno. */
+int channel_hand_over(int receiver, int in, int out, uint8_t streams);
 
 #endif

@@ -216,7 +216,8 @@ static bool in_state(const struct session_found *live, const char *state)
 /* All pages may be here as soon as it is active. */
 static bool is_active(const struct session_found *live)
 {
-    return in_state(live, "active") || in_state(live, "paused") || in_state(live, "drain");
+    return in_state(live, "active") || in_state(live, "paused") || in_state(live, "recover") ||
+           in_state(live, "drain");
 }
 
 static bool take_ended(struct session_found *f, void *data)
@@ -445,12 +446,18 @@ static int abort_role(struct word *w, const char *role, const char *const *pids,
     return EXIT_DONE;
 }
 
+/* Of the control channel, and of each bulk channel that there may be. */
+#define EACH_JOIN(suffix)                                                                                    \
+    SESSION_JOIN_SOCKET suffix, SESSION_JOIN_SOCKET "-0" suffix, SESSION_JOIN_SOCKET "-1" suffix,            \
+        SESSION_JOIN_SOCKET "-2" suffix, SESSION_JOIN_SOCKET "-3" suffix, SESSION_JOIN_SOCKET "-4" suffix,   \
+        SESSION_JOIN_SOCKET "-5" suffix, SESSION_JOIN_SOCKET "-6" suffix, SESSION_JOIN_SOCKET "-7" suffix
+
 int cmd_abort(int argc, char **argv)
 {
     static const char *const serve_pids[] = {SESSION_SERVE_PID, NULL};
     static const char *const serve_files[] = {SESSION_SERVE_TOKEN, NULL};
-    static const char *const receive_pids[] = {SESSION_RECEIVE_PID, SESSION_JOIN_PID, NULL};
-    static const char *const receive_files[] = {SESSION_TOKEN, SESSION_JOIN_SOCKET, NULL};
+    static const char *const receive_pids[] = {SESSION_RECEIVE_PID, EACH_JOIN(SESSION_PID), NULL};
+    static const char *const receive_files[] = {SESSION_TOKEN, EACH_JOIN(""), NULL};
     struct word w = {.name = "abort", .of = {.run_dir = RUN_DIR}};
     const char *role;
     int rc = options(argc, argv, abort_help, &w);

@@ -7,8 +7,17 @@
 #include "exit_status.h"
 #include "serve.h"
 #include "session_options.h"
+#include "wire/wire.h"
 
-enum { OPT_LISTEN = OPT_OWN, OPT_ORDER, OPT_TRANSPORT, OPT_DESTROY, OPT_MAX_PUSH };
+enum {
+    OPT_LISTEN = OPT_OWN,
+    OPT_ORDER,
+    OPT_TRANSPORT,
+    OPT_DESTROY,
+    OPT_MAX_PUSH,
+    OPT_STREAMS,
+    OPT_SENDER_UID
+};
 
 static const char help[] =
     "Usage: xenpaging-pc serve --domain DOMAIN --listen ADDR:PORT --token-file FILE [OPTION...]\n\n"
@@ -21,7 +30,14 @@ static const char help[] =
     "follow, behind\n"
     "                     the last page asked for; push, upwards\n"
     "  --destroy          xl destroy DOMAIN when it is whole at the destination and committed\n"
-    "  --max-push N       at most N MiB a second of pages that nobody has asked for (default 0: no limit)\n";
+    "  --max-push N       at most N MiB a second of pages that nobody has asked for (default 0: no limit)\n"
+    "  --streams N        bulk channels for those pages, if receive wants as many (0 to 8, default 1); 0: "
+    "they "
+    "share\n"
+    "                     the channel with what is asked for\n"
+    "  --sender-uid N[:G] user that the process which talks to the network becomes (default 65534), and "
+    "group "
+    "(N)\n";
 
 static void say_where(const char *address)
 {
@@ -36,9 +52,15 @@ int cmd_serve(int argc, char **argv)
                                           {"transport", required_argument, NULL, OPT_TRANSPORT},
                                           {"destroy", no_argument, NULL, OPT_DESTROY},
                                           {"max-push", required_argument, NULL, OPT_MAX_PUSH},
+                                          {"streams", required_argument, NULL, OPT_STREAMS},
+                                          {"sender-uid", required_argument, NULL, OPT_SENDER_UID},
                                           SESSION_OPTIONS,
                                           {0}};
-    struct serve_options serve = {.open = backend_xen_open, .xl = "xl"};
+    struct serve_options serve = {.open = backend_xen_open,
+                                  .xl = "xl",
+                                  .streams = SESSION_STREAMS,
+                                  .sender_uid = SESSION_NOBODY,
+                                  .sender_gid = SESSION_NOBODY};
     struct session_options session;
     int option, rc;
 
@@ -51,6 +73,16 @@ int cmd_serve(int argc, char **argv)
         if (option == OPT_MAX_PUSH) {
             if (session_options_number(optarg, 0, UINT32_MAX, &serve.max_push))
                 return session_options_usage(&session, "--max-push takes MiB a second, not '%s'", optarg);
+        } else if (option == OPT_STREAMS) {
+            if (session_options_number(optarg, 0, WIRE_STREAMS_MAX, &serve.streams))
+                return session_options_usage(&session, "--streams takes 0 to %u, not '%s'", WIRE_STREAMS_MAX,
+                                             optarg);
+        } else if (option == OPT_SENDER_UID) {
+            if (session_options_account(optarg, &serve.sender_uid, &serve.sender_gid))
+                return session_options_usage(
+                    &session,
+                    "--sender-uid takes the numbers of a user, and a group, that are not root's, not '%s'",
+                    optarg);
         } else if (option == OPT_LISTEN)
             serve.listen = optarg;
         else if (option == OPT_ORDER) {
@@ -75,8 +107,6 @@ int cmd_serve(int argc, char **argv)
     rc = session_options_finish(&session, argc - optind, argv + optind);
     if (rc)
         return rc;
-    if (session.baseline)
-        serve.order = PUSH_FOLLOW;
     serve.domain = session.domain;
     serve.name = session.name;
     serve.run_dir = session.run_dir;
@@ -85,6 +115,11 @@ int cmd_serve(int argc, char **argv)
     serve.watch_pid = session.watch_pid;
     serve.detach = session.detach;
     serve.stats_file = session.stats_file;
+    serve.empty_dir = session.empty_dir;
+    if (session.baseline) {
+        serve.order = PUSH_FOLLOW;
+        serve.streams = 0;
+    }
     serve.bound = session.daemon.background ? NULL : say_where;
     memcpy(serve.token, session.token, sizeof(serve.token));
     rc = serve_run(&serve);

@@ -9,10 +9,12 @@
 int cmd_serve(int argc, char **argv);
 int cmd_receive(int argc, char **argv);
 int cmd_join(int argc, char **argv);
+int cmd_abandon(int argc, char **argv);
 int cmd_activate(int argc, char **argv);
 int cmd_commit(int argc, char **argv);
 int cmd_abort(int argc, char **argv);
 int cmd_probe(int argc, char **argv);
+int cmd_recover(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_trace(int argc, char **argv);
 

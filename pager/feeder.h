@@ -13,18 +13,20 @@
 
 struct feeder_config {
     const char *connect; /* HOST:PORT of serve, or unix:PATH of join */
+    uint32_t streams;    /* bulk channels, at most; over join as many as there are */
     int dial_timeout_ms;
     uint8_t token[TOKEN_SIZE];
     uid_t uid; /* to become, if we are root */
     gid_t gid;
     const char *empty_dir; /* to chroot to, if we are root */
     struct pool *pool;
+    uint32_t generation; /* that the feeder before it was in: 0, or this one resumes, and has no slot yet */
+    void *forget;        /* so much memory there that it is not to have; NULL: none */
+    size_t forget_bytes;
+    const int *life; /* pipe: it ends when nobody has the second end any more */
 };
 
-/*
- * Fork the feeder. Call before any Xen handle is open. Returns its pid, or -errno. life_fd is the pager's end
- * of a pipe: the feeder ends when it is closed.
- */
-pid_t feeder_start(const struct feeder_config *config, int *life_fd);
+/* Fork the feeder. Call where no Xen handle is open. Returns its pid, or -errno. */
+pid_t feeder_start(const struct feeder_config *config);
 
 #endif

@@ -12,11 +12,16 @@ struct gather {
     uint32_t n;
 };
 
+static bool resumes(const struct feeder *f)
+{
+    return f->control.state == WIRE_IN_RESUME;
+}
+
 static void finish(struct feeder *f, struct gather *g)
 {
     switch (g->order) {
     case ORDER_RUN:
-        f->out_end += wire_finish_list(feeder_out(f), WIRE_SET, g->n, 0);
+        f->out_end += wire_finish_list(feeder_out(f), resumes(f) ? WIRE_RECEIVED : WIRE_SET, g->n, 0);
         break;
     case ORDER_ASK:
         f->out_end += wire_finish_list(feeder_out(f), WIRE_REQUEST, g->n, 0);
@@ -52,7 +57,8 @@ static void add(struct feeder *f, struct gather *g, const struct pool_descriptor
                  order->type == ORDER_ASK         ? (uint32_t)order->value[2]
                  : order->type == ORDER_ASK_AGAIN ? WIRE_VCPU_WAITS
                                                   : 0);
-    if (order->type != ORDER_DROP && f->credit_wanted != UINT64_MAX)
+    /* What nobody waits for comes within credit. Without bulk channels too. */
+    if (order->type == ORDER_ASK && order->value[2] == WIRE_NOBODY_WAITS && f->credit_wanted != UINT64_MAX)
         f->credit_wanted += count;
 }
 
@@ -64,15 +70,36 @@ static void add(struct feeder *f, struct gather *g, const struct pool_descriptor
  */
 static void announce_credit(struct feeder *f)
 {
-    bool useful = f->state == WIRE_IN_ACTIVE || f->state == WIRE_IN_VERIFY;
-    uint32_t n = f->untold < f->credit_wanted ? f->untold : (uint32_t)f->credit_wanted;
+    bool useful = f->control.state == WIRE_IN_ACTIVE || f->control.state == WIRE_IN_VERIFY;
+    uint32_t n;
 
-    if (!n || !useful || (n < pool_quantum(f->pool) && n < f->credit_wanted))
+    if (!useful)
         return;
-    f->out_end += wire_put_words(feeder_out(f), WIRE_CREDIT, n, 0);
+    pthread_mutex_lock(&f->lock);
+    n = f->untold < f->credit_wanted ? f->untold : (uint32_t)f->credit_wanted;
+    if (n < pool_quantum(f->pool) && n < f->credit_wanted)
+        n = 0;
     f->untold -= n;
+    pthread_mutex_unlock(&f->lock);
+    if (!n)
+        return;
+    f->credit += n;
+    f->out_end += wire_put_count(feeder_out(f), WIRE_CREDIT, f->credit);
     if (f->credit_wanted != UINT64_MAX)
         f->credit_wanted -= n;
+}
+
+static void slot_back(struct feeder *f, uint32_t slot)
+{
+    if (pool_slot_asked(f->pool, slot)) {
+        f->free_asked[f->n_free_asked++] = slot;
+        return;
+    }
+    /* Credit goes out at the end. */
+    pthread_mutex_lock(&f->lock);
+    f->free_slots[f->n_free++] = slot;
+    f->untold++;
+    pthread_mutex_unlock(&f->lock);
 }
 
 static void start(struct feeder *f, const struct pool_descriptor *order)
@@ -96,7 +123,7 @@ static void complete(struct feeder *f, const struct pool_descriptor *order)
     };
 
     f->out_end += wire_put_complete(feeder_out(f), &counts);
-    f->state = WIRE_IN_COMPLETE;
+    f->control.state = WIRE_IN_COMPLETE;
 }
 
 static void execute(struct feeder *f, struct gather *g, const struct pool_descriptor *order)
@@ -111,9 +138,8 @@ static void execute(struct feeder *f, struct gather *g, const struct pool_descri
         add(f, g, order);
         return;
     case ORDER_SLOT:
-        /* Does not end a frame under construction: credit goes out at the end. */
-        f->free_slots[f->n_free++] = order->slot;
-        f->untold++;
+        /* Does not end a frame under construction. */
+        slot_back(f, order->slot);
         return;
     }
     finish(f, g);
@@ -122,14 +148,15 @@ static void execute(struct feeder *f, struct gather *g, const struct pool_descri
         start(f, order);
         break;
     case ORDER_SET_END:
-        f->out_end += wire_put_pair(feeder_out(f), WIRE_SET_END, order->value[0], order->value[1]);
+        f->out_end += wire_put_pair(feeder_out(f), resumes(f) ? WIRE_RECEIVED_END : WIRE_SET_END,
+                                    order->value[0], order->value[1]);
         break;
     case ORDER_GO:
         f->credit_wanted = UINT64_MAX;
         break;
     case ORDER_VERIFY:
         f->out_end += wire_put_words(feeder_out(f), WIRE_VERIFY, 0, 0);
-        f->state = WIRE_IN_VERIFY;
+        f->control.state = WIRE_IN_VERIFY;
         break;
     case ORDER_COMPLETE:
         complete(f, order);

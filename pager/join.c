@@ -8,7 +8,6 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -25,8 +24,10 @@
 
 struct join {
     char token_file[4096], socket[108], pid_file[4096];
-    int lock; /* the token file: one join a session */
-    int stop; /* signals */
+    unsigned int channel; /* 0: control */
+    uint8_t streams;      /* bulk channels there are besides */
+    int lock;             /* the token file, a byte for each channel: one join for each */
+    int stop;             /* signals */
     int listener;
     int receiver;
     bool wrote_pid;
@@ -72,8 +73,9 @@ static int check_token(struct join *j, const char *session, const uint8_t theirs
     uint8_t ours[TOKEN_SIZE];
     char why[5120];
     bool equal;
+    struct flock one = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)j->channel, .l_len = 1};
 
-    j->lock = open(j->token_file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    j->lock = open(j->token_file, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (j->lock < 0 && errno == ENOENT) {
         fprintf(stderr, "xenpaging-pc join: no session %s is prepared on this host\n", session);
         return EXIT_REFUSED;
@@ -88,7 +90,7 @@ static int check_token(struct join *j, const char *session, const uint8_t theirs
         fprintf(stderr, "xenpaging-pc join: the token is not that of session %s\n", session);
         return EXIT_REFUSED;
     }
-    if (flock(j->lock, LOCK_EX | LOCK_NB)) {
+    if (fcntl(j->lock, F_OFD_SETLK, &one)) {
         fprintf(stderr, "xenpaging-pc join: session %s has been joined already\n", session);
         return EXIT_REFUSED;
     }
@@ -165,6 +167,16 @@ static int await_receiver(struct join *j)
     }
 }
 
+/* Is there a receive, which is paused then, and waits for channels? */
+static bool receives(const struct join *j)
+{
+    char path[4096 + sizeof(SESSION_RECEIVE_PID)];
+    size_t n = strlen(j->token_file) - strlen(SESSION_TOKEN);
+
+    snprintf(path, sizeof(path), "%.*s" SESSION_RECEIVE_PID, (int)n, j->token_file);
+    return access(path, F_OK) == 0;
+}
+
 static void stop_listening(struct join *j)
 {
     if (j->listener < 0)
@@ -177,7 +189,7 @@ static void stop_listening(struct join *j)
 /* Only the feeder is to hold the channel: its end is the channel's. */
 static int hand_over(const struct join *j)
 {
-    if (channel_hand_over(j->receiver, STDIN_FILENO, STDOUT_FILENO))
+    if (channel_hand_over(j->receiver, STDIN_FILENO, STDOUT_FILENO, j->streams))
         return -1;
     close(STDIN_FILENO);
     close(STDOUT_FILENO);
@@ -235,22 +247,30 @@ static int joined(struct join *j, const char *session)
         return complain(strerror(errno));
     rc = await_receiver(j);
     if (rc) {
-        /* There will be no other: the session is over on this host, and nobody else may be left to say so. */
-        unlink(j->token_file);
+        /* Before receive is there, there will be no other: the session is over on this host, and nobody else
+         * may be left to say so. */
+        if (!j->channel && !receives(j))
+            unlink(j->token_file);
         return rc;
     }
     stop_listening(j);
     return hand_over(j) ? complain(strerror(errno)) : stay(j);
 }
 
-int join_run(const char *run_dir, const char *session)
+int join_run(const char *run_dir, const char *session, unsigned int channel, uint8_t streams)
 {
-    struct join j = {.lock = -1, .stop = -1, .listener = -1, .receiver = -1};
+    struct join j = {
+        .channel = channel, .streams = streams, .lock = -1, .stop = -1, .listener = -1, .receiver = -1};
+    char bulk[16] = "";
     int rc;
 
+    if (channel)
+        snprintf(bulk, sizeof(bulk), "-%u", channel - 1);
+
     snprintf(j.token_file, sizeof(j.token_file), "%s/%s" SESSION_TOKEN, run_dir, session);
-    snprintf(j.pid_file, sizeof(j.pid_file), "%s/%s" SESSION_JOIN_PID, run_dir, session);
-    if (snprintf(j.socket, sizeof(j.socket), "%s/%s" SESSION_JOIN_SOCKET, run_dir, session) >=
+    snprintf(j.pid_file, sizeof(j.pid_file), "%s/%s" SESSION_JOIN_SOCKET "%s" SESSION_PID, run_dir, session,
+             bulk);
+    if (snprintf(j.socket, sizeof(j.socket), "%s/%s" SESSION_JOIN_SOCKET "%s", run_dir, session, bulk) >=
         (int)sizeof(j.socket))
         return complain("the path of the run folder is too long");
     rc = joined(&j, session);

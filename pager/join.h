@@ -5,13 +5,16 @@
 #ifndef XENPAGING_PC_JOIN_H
 #define XENPAGING_PC_JOIN_H
 
+#include <stdint.h>
+
 /* What join says first on stdout; serve takes nothing else for a join. */
 #define JOIN_GREETING "xenpaging-pc join 1\n"
 
 /*
- * Read the token, wait for receive, hand the channel over, and stay until receive's feeder has ended. Returns
+ * For the control channel (0), beside which there are so many bulk channels, or for one of those (from 1 on):
+ * read the token, wait for receive, hand the channel over, and stay until receive's feeder has ended. Returns
  * the exit status.
  */
-int join_run(const char *run_dir, const char *session);
+int join_run(const char *run_dir, const char *session, unsigned int channel, uint8_t streams);
 
 #endif

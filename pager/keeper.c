@@ -49,15 +49,25 @@ static int start_feeder(struct keeper *k)
 {
     struct feeder_config config = {
         .connect = k->options->connect,
+        .streams = k->options->streams,
         .dial_timeout_ms = DIAL_TIMEOUT_MS,
         .uid = k->options->feeder_uid,
         .gid = k->options->feeder_gid,
         .empty_dir = k->options->empty_dir,
         .pool = &k->pool,
+        .life = k->keeping.life,
+        .generation = k->keeping.journal ? k->keeping.journal->generation : 0,
+        .forget = k->keeping.journal,
+        .forget_bytes = receive_journal_bytes(&k->pool),
     };
 
+    if (k->keeping.life[0] < 0 && pipe2(k->keeping.life, O_CLOEXEC)) {
+        log_error("cannot make a pipe: %s", strerror(errno));
+        return -1;
+    }
+
     memcpy(config.token, k->options->token, sizeof(config.token));
-    k->feeder = feeder_start(&config, &k->keeping.life_fd);
+    k->feeder = feeder_start(&config);
     explicit_bzero(config.token, sizeof(config.token));
     if (k->feeder < 0) {
         log_error("cannot start the feeder: %s", strerror(-k->feeder));
@@ -67,6 +77,32 @@ static int start_feeder(struct keeper *k)
     return k->keeping.feeder_pidfd < 0 ? -1 : 0;
 }
 
+/* The pager has seen to it that the rings are empty, and waits to hear of it. */
+static void start_another_feeder(struct keeper *k)
+{
+    struct receive_journal *j = k->keeping.journal;
+    const uint64_t one = 1;
+    uint64_t count;
+
+    if (read(k->keeping.want_fd, &count, sizeof(count)) < 0 || k->feeder > 0)
+        return;
+    if (k->keeping.feeder_pidfd >= 0)
+        close(k->keeping.feeder_pidfd);
+    k->keeping.feeder_pidfd = -1;
+    if (start_feeder(k) == 0) {
+        j->feeder = k->feeder;
+        atomic_store(&j->feeder_ended, 0);
+        atomic_fetch_add(&j->feeders, 1);
+    } else {
+        /* It will be asked for again. */
+        if (k->feeder > 0)
+            kill(k->feeder, SIGKILL);
+        atomic_fetch_add(&j->feeder_failures, 1);
+    }
+    if (write(k->keeping.news_fd, &one, sizeof(one)) < 0)
+        log_error("the pager cannot be told of another feeder: %s", strerror(errno));
+}
+
 /* After the fork of the feeder, which is to have none of it. */
 static int prepare(struct keeper *k)
 {
@@ -74,17 +110,20 @@ static int prepare(struct keeper *k)
 
     keeping->journal = receive_journal_create(&k->pool);
     keeping->set_fd = memfd_create("xenpaging-pc-set", MFD_CLOEXEC);
+    keeping->notes_fd = memfd_create("xenpaging-pc-notes", MFD_CLOEXEC);
     keeping->stage_fd = memfd_create("xenpaging-pc-stages", MFD_CLOEXEC);
     keeping->status_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     keeping->news_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    keeping->want_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     keeping->keeper_pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
-    if (!keeping->journal || keeping->set_fd < 0 || keeping->stage_fd < 0 || keeping->status_fd < 0 ||
-        keeping->news_fd < 0 || keeping->keeper_pidfd < 0) {
+    if (!keeping->journal || keeping->set_fd < 0 || keeping->notes_fd < 0 || keeping->stage_fd < 0 ||
+        keeping->status_fd < 0 || keeping->news_fd < 0 || keeping->want_fd < 0 || keeping->keeper_pidfd < 0) {
         log_error("cannot set up what a pager leaves to the next: %s", strerror(errno));
         return -1;
     }
     keeping->journal->keeper = getpid();
     keeping->journal->feeder = k->feeder;
+    atomic_store(&keeping->journal->feeders, 1);
     if (k->options->watch_pid) {
         keeping->watch_pidfd = custody_watch(k->options->watch_pid);
         if (keeping->watch_pidfd < 0)
@@ -205,16 +244,20 @@ static void wait_children(struct keeper *k, int ms)
     uint64_t until = monotonic_ns() + (uint64_t)ms * 1000000u;
 
     for (;;) {
-        struct pollfd p[2] = {{.fd = k->signal_fd, .events = POLLIN}, {.fd = k->ready_fd, .events = POLLIN}};
+        struct pollfd p[3] = {{.fd = k->signal_fd, .events = POLLIN},
+                              {.fd = k->ready_fd, .events = POLLIN},
+                              {.fd = k->keeping.want_fd, .events = POLLIN}};
         uint64_t now = monotonic_ns();
 
         if (ms < 0 ? k->pager == 0 : now >= until)
             break;
-        poll(p, 2, ms < 0 ? -1 : (int)((until - now) / 1000000u) + 1);
+        poll(p, 3, ms < 0 ? -1 : (int)((until - now) / 1000000u) + 1);
         if (p[0].revents)
             on_signals(k);
         if (p[1].revents)
             on_ready(k);
+        if (p[2].revents)
+            start_another_feeder(k);
     }
 }
 
@@ -296,8 +339,8 @@ static int keep(struct keeper *k)
 /* The pager has given its last words their time. */
 static void end_feeder(struct keeper *k)
 {
-    if (k->keeping.life_fd >= 0)
-        close(k->keeping.life_fd);
+    if (k->keeping.life[1] >= 0)
+        close(k->keeping.life[1]);
     if (k->feeder <= 0)
         return;
     kill(k->feeder, SIGKILL);
@@ -322,15 +365,10 @@ static int watch_signals(struct keeper *k)
 
 static void close_all(struct keeper *k)
 {
-    const int fds[] = {k->keeping.set_fd,
-                       k->keeping.stage_fd,
-                       k->keeping.status_fd,
-                       k->keeping.news_fd,
-                       k->keeping.keeper_pidfd,
-                       k->keeping.feeder_pidfd,
-                       k->keeping.watch_pidfd,
-                       k->signal_fd,
-                       k->ready_fd};
+    const int fds[] = {
+        k->keeping.set_fd,       k->keeping.notes_fd,    k->keeping.stage_fd, k->keeping.status_fd,
+        k->keeping.news_fd,      k->keeping.want_fd,     k->keeping.life[0],  k->keeping.keeper_pidfd,
+        k->keeping.feeder_pidfd, k->keeping.watch_pidfd, k->signal_fd,        k->ready_fd};
 
     for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
         if (fds[i] >= 0)
@@ -343,13 +381,15 @@ int receive_run(const struct receive_options *options)
     struct keeper k = {
         .options = options,
         .keeping = {.set_fd = -1,
+                    .notes_fd = -1,
                     .stage_fd = -1,
                     .status_fd = -1,
                     .news_fd = -1,
                     .keeper_pidfd = -1,
                     .feeder_pidfd = -1,
                     .watch_pidfd = -1,
-                    .life_fd = -1},
+                    .want_fd = -1,
+                    .life = {-1, -1}},
         .signal_fd = -1,
         .ready_fd = -1,
     };

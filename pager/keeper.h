@@ -16,13 +16,15 @@ struct receive_options;
 struct keeping {
     struct receive_journal *journal;
     int set_fd;       /* memfd of the set */
+    int notes_fd;     /* memfd of what is noted of each gfn */
     int stage_fd;     /* memfd of what is gathered for superpages */
     int status_fd;    /* a unix socket, bound by the first pager: who connects while there is none waits */
-    int news_fd;      /* readable: the feeder has ended */
+    int news_fd;      /* readable: the feeder has ended, or there is another */
+    int want_fd;      /* an eventfd of the pager's: another feeder is wanted */
     int keeper_pidfd; /* readable: the keeper has ended */
     int feeder_pidfd;
     int watch_pidfd; /* -1: nobody is watched */
-    int life_fd;     /* the feeder ends when keeper and pager have closed it */
+    int life[2];     /* the feeder ends when keeper and pager have closed the second */
 };
 
 #endif

@@ -15,6 +15,8 @@ static const struct {
     {"activate", cmd_activate, "tell a receive that was started early that the guest has been sent"},
     {"commit", cmd_commit, "tell a session that the guest runs at the destination from now on"},
     {"abort", cmd_abort, "end this host's part of a migration, and remove its files"},
+    {"recover", cmd_recover, "have a session whose channels are lost go on at once"},
+    {"abandon", cmd_abandon, "end a paused serve although pages are missing at the destination"},
     {"probe", cmd_probe, "say whether this host, or a domain on it, can be paged"},
     {"status", cmd_status, "show the sessions on this host, or wait for a state"},
     {"trace", cmd_trace, "print what receive has recorded with --trace"},

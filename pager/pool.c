@@ -38,21 +38,25 @@ int pool_create(struct pool *pool, uint32_t slots)
     uint32_t size = 1024;
     size_t ring_bytes;
     uint8_t *base;
-    int fd, orders, reports, rc;
+    int fd, orders, reports, arrivals, rc;
 
-    if (slots == 0 || slots > POOL_SLOTS_MAX)
+    if (slots < 2 || slots > POOL_SLOTS_MAX)
         return -EINVAL;
     /* Every slot may be on its way at once; requests and words about the session need room besides. */
     while (size < 2 * slots + 256)
         size *= 2;
     ring_bytes = page_up(sizeof(struct pool_ring_shared) + size * sizeof(struct pool_descriptor));
-    pool->bytes = 2 * ring_bytes + POOL_PAGE_SIZE + (size_t)slots * POOL_PAGE_SIZE;
+    pool->bytes = 3 * ring_bytes + POOL_PAGE_SIZE + (size_t)slots * POOL_PAGE_SIZE;
     pool->slots = slots;
+    pool->asked = slots / 2;
+    if (pool->asked > WIRE_ASKED_MAX)
+        pool->asked = WIRE_ASKED_MAX;
 
     orders = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     reports = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    arrivals = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     fd = memfd_create("xenpaging-pc-pool", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (orders < 0 || reports < 0 || fd < 0 || ftruncate(fd, (off_t)pool->bytes) ||
+    if (orders < 0 || reports < 0 || arrivals < 0 || fd < 0 || ftruncate(fd, (off_t)pool->bytes) ||
         fallocate(fd, 0, 0, (off_t)pool->bytes) ||
         fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
         goto fail;
@@ -63,8 +67,9 @@ int pool_create(struct pool *pool, uint32_t slots)
     pool->base = base;
     ring_init(&pool->orders, base, size, orders, reports);
     ring_init(&pool->reports, base + ring_bytes, size, reports, orders);
-    pool->text = (char *)base + 2 * ring_bytes;
-    pool->pages = base + 2 * ring_bytes + POOL_PAGE_SIZE;
+    ring_init(&pool->arrivals, base + 2 * ring_bytes, size, arrivals, orders);
+    pool->text = (char *)base + 3 * ring_bytes;
+    pool->pages = base + 3 * ring_bytes + POOL_PAGE_SIZE;
     return 0;
 
 fail:
@@ -75,6 +80,8 @@ fail:
         close(orders);
     if (reports >= 0)
         close(reports);
+    if (arrivals >= 0)
+        close(arrivals);
     return rc ? rc : -ENOMEM;
 }
 
@@ -85,14 +92,15 @@ void pool_destroy(struct pool *pool)
     munmap(pool->base, pool->bytes);
     close(pool->orders.event_fd);
     close(pool->reports.event_fd);
+    close(pool->arrivals.event_fd);
     pool->base = NULL;
 }
 
 uint32_t pool_quantum(const struct pool *pool)
 {
-    uint32_t most = pool->slots / 8;
+    uint32_t most = (pool->slots - pool->asked) / 8;
 
-    return most == 0 ? 1 : most > WIRE_BATCH_MAX ? WIRE_BATCH_MAX : most;
+    return most == 0 ? 1 : most > 64 ? 64 : most;
 }
 
 uint32_t pool_ring_space(const struct pool_ring *ring)
@@ -198,6 +206,18 @@ void pool_ring_take_over_consumer(struct pool_ring *ring)
     give_space(ring);
     kick(ring->space_fd);
     pool_ring_notify(ring);
+}
+
+void pool_ring_restart(struct pool_ring *ring)
+{
+    atomic_store_explicit(&ring->shared->consumed, ring->mine, memory_order_relaxed);
+    atomic_store_explicit(&ring->shared->want_space, 0, memory_order_relaxed);
+    atomic_store_explicit(&ring->shared->produced, ring->mine, memory_order_release);
+}
+
+void pool_ring_begin(struct pool_ring *ring)
+{
+    ring->mine = atomic_load_explicit(&ring->shared->consumed, memory_order_acquire);
 }
 
 void pool_ring_clear(struct pool_ring *ring)

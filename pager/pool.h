@@ -1,5 +1,5 @@
 /*
- * The memory that pager and feeder share: page slots, and two rings of descriptors. The feeder is not
+ * The memory that pager and feeder share: page slots, and three rings of descriptors. The feeder is not
  * trusted: whatever it writes here, the pager stays within its own memory. All positions that the pager
  * relies on are its private copies. They outlive it (receive_journal.h): an entry is whole before the index
  * moves, and what the other end sees follows last.
@@ -17,11 +17,12 @@
 #define POOL_TEXT_SIZE 256u
 #define POOL_VALUES    6u
 #define POOL_ASK_MAX   256u
+#define POOL_ZERO_MAX  512u
 
 /* Pager to feeder. */
 enum pool_order {
     ORDER_START = 1, /* values: uuid low, uuid high, features offered, features required */
-    ORDER_RUN,       /* first gfn, count */
+    ORDER_RUN,       /* first gfn, count: of the set, or (resumed) of what is here of it */
     ORDER_SET_END,   /* pages, hash */
     ORDER_GO,        /* open the credit: every slot, not only one for each page that is asked for */
     ORDER_ASK,       /* first gfn, count (1 to POOL_ASK_MAX), urgency */
@@ -37,9 +38,10 @@ enum pool_order {
 
 /* Feeder to pager. */
 enum pool_report {
-    REPORT_HELLO = 1, /* features, populated, nr_gfns */
+    REPORT_HELLO = 1, /* features, populated, nr_gfns, generation */
     REPORT_SET,       /* pages, hash as serve computed them */
     REPORT_PAGE,      /* slot; gfn, hash, PAGE_COMPARE */
+    REPORT_ZERO,      /* first gfn, count (1 to POOL_ZERO_MAX): these pages are zero */
     REPORT_VERIFIED,  /* pages sent with COMPARE */
     REPORT_COMPLETE,  /* set, sent, resent */
     REPORT_FAILED, /* wire code or FEEDER_*, who (FAILED_BY_*); text in the shared text area; the feeder ends
@@ -79,17 +81,25 @@ struct pool {
     uint8_t *pages; /* slot i at pages + i * POOL_PAGE_SIZE */
     char *text;     /* POOL_TEXT_SIZE bytes, the feeder's last words */
     uint32_t slots;
-    struct pool_ring orders;  /* pager produces */
-    struct pool_ring reports; /* feeder produces */
+    uint32_t asked;            /* the first of these are for what was asked for, the others are credit */
+    struct pool_ring orders;   /* pager produces */
+    struct pool_ring reports;  /* feeder produces: what came on the control channel */
+    struct pool_ring arrivals; /* feeder produces: what came on bulk channels; pages only */
 };
 
 /*
- * Make a pool of that many slots (1 to POOL_SLOTS_MAX) in a sealed memfd, all of it allocated. Both processes
+ * Make a pool of that many slots (2 to POOL_SLOTS_MAX) in a sealed memfd, all of it allocated. Both processes
  * use the same struct after a fork. Returns 0, or -errno with nothing left.
  */
 int pool_create(struct pool *pool, uint32_t slots);
 
 void pool_destroy(struct pool *pool);
+
+/* Is the slot one of those for what was asked for? */
+static inline bool pool_slot_asked(const struct pool *pool, uint32_t slot)
+{
+    return slot < pool->asked;
+}
 
 /* As many slots that are free again are worth a wake-up of the feeder, and a frame to serve. */
 uint32_t pool_quantum(const struct pool *pool);
@@ -130,6 +140,11 @@ void pool_ring_consume(struct pool_ring *ring);
  */
 void pool_ring_take_over_producer(struct pool_ring *ring);
 void pool_ring_take_over_consumer(struct pool_ring *ring);
+
+/* The process at the other end is dead, and another is to begin with an empty ring. */
+void pool_ring_restart(struct pool_ring *ring);
+/* This is that process: its end of an empty ring. */
+void pool_ring_begin(struct pool_ring *ring);
 
 /* Clear the wake-up (before taking). */
 void pool_ring_clear(struct pool_ring *ring);

@@ -40,6 +40,13 @@ static void on_reports(struct ev_loop *loop, ev_io *w, int events)
     receive_reports(w->data, false);
 }
 
+static void on_arrivals(struct ev_loop *loop, ev_io *w, int events)
+{
+    (void)loop;
+    (void)events;
+    receive_arrivals(w->data, false);
+}
+
 static void on_life(struct ev_loop *loop, ev_io *w, int events)
 {
     struct receiver *r = w->data;
@@ -52,9 +59,9 @@ static void on_life(struct ev_loop *loop, ev_io *w, int events)
 
 static void feeder_ended(struct receiver *r, const char *text)
 {
-    ev_io_stop(r->run.loop, &r->news_io);
     ev_io_stop(r->run.loop, &r->feeder_io);
     /* What it reported before it ended counts. */
+    receive_arrivals(r, true);
     receive_reports(r, true);
     r->feeder_alive = false;
     if (!r->feeder_told_why)
@@ -66,11 +73,15 @@ static void on_news(struct ev_loop *loop, ev_io *w, int events)
 {
     struct receiver *r = w->data;
     int status = r->journal->feeder_status;
+    uint64_t count;
     char text[64];
 
     (void)loop;
     (void)events;
-    if (!atomic_load(&r->journal->feeder_ended))
+    if (read(w->fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
+        log_error("news of the keeper: %s", strerror(errno));
+    receive_recover_begin(r);
+    if (!atomic_load(&r->journal->feeder_ended) || !r->feeder_alive)
         return;
     if (WIFSIGNALED(status))
         snprintf(text, sizeof(text), "the feeder died of signal %d%s", WTERMSIG(status),
@@ -94,8 +105,9 @@ static void on_keeper(struct ev_loop *loop, ev_io *w, int events)
 
     (void)events;
     ev_io_stop(loop, w);
+    r->keeper_ended = true;
     log_error("the keeper has ended: going on, but if this process dies, too, no other takes its place");
-    if (r->feeder_alive)
+    if (r->feeder_alive && r->feeder_pidfd >= 0)
         ev_io_start(loop, &r->feeder_io);
 }
 
@@ -195,25 +207,31 @@ static void watch_all(struct receiver *r)
 {
     ev_io_init(&r->ring_io, on_ring, r->be->ops->event_fd(r->be), EV_READ);
     ev_io_init(&r->reports_io, on_reports, r->pool->reports.event_fd, EV_READ);
+    ev_io_init(&r->arrivals_io, on_arrivals, r->pool->arrivals.event_fd, EV_READ);
     ev_io_init(&r->life_io, on_life, r->be->ops->life_fd(r->be), EV_READ);
     ev_io_init(&r->news_io, on_news, r->keeping->news_fd, EV_READ);
     ev_io_init(&r->keeper_io, on_keeper, r->keeping->keeper_pidfd, EV_READ);
     ev_io_init(&r->feeder_io, on_feeder, r->keeping->feeder_pidfd, EV_READ);
+    receive_recover_init(r);
     ev_prepare_init(&r->prepare, on_prepare);
     ev_idle_init(&r->idle, on_idle);
     ev_timer_init(&r->retry, on_retry, 0., 0.);
     ev_timer_init(&r->leave, on_leave, 0., 0.);
     ev_timer_init(&r->leaving, on_leaving, 0., 0.);
     ev_timer_init(&r->collapse.timer, on_collapse, 0., 0.);
-    r->ring_io.data = r->reports_io.data = r->life_io.data = r;
+    r->reports.ring = &r->pool->reports;
+    r->arrivals.ring = &r->pool->arrivals;
+    r->ring_io.data = r->reports_io.data = r->arrivals_io.data = r->life_io.data = r;
     r->news_io.data = r->keeper_io.data = r->feeder_io.data = r->prepare.data = r;
     r->idle.data = r->retry.data = r->leave.data = r->leaving.data = r->collapse.timer.data = r;
     /* A waiting vcpu comes before pages that arrive in the background, and all that happens before what can
      * wait. */
     ev_set_priority(&r->ring_io, EV_MAXPRI);
+    ev_set_priority(&r->reports_io, EV_MAXPRI);
     ev_set_priority(&r->leaving, EV_MINPRI);
     ev_set_priority(&r->collapse.timer, EV_MINPRI);
     ev_io_start(r->run.loop, &r->reports_io);
+    ev_io_start(r->run.loop, &r->arrivals_io);
     ev_io_start(r->run.loop, &r->life_io);
     ev_io_start(r->run.loop, &r->news_io);
     ev_io_start(r->run.loop, &r->keeper_io);
@@ -291,11 +309,13 @@ void receive_introduce(struct receiver *r)
     uint64_t features = r->options->verify == VERIFY_HASH   ? WIRE_FEATURE_HASH
                         : r->options->verify == VERIFY_FULL ? WIRE_FEATURE_HASH | WIRE_FEATURE_VERIFY
                                                             : 0;
+    /* All that 2017 had not comes with bulk channels. */
+    uint64_t offered = features | (r->options->streams ? WIRE_FEATURE_ZERO : 0);
 
     r->introduced = true;
     order.value[0] = get_u64(r->run.uuid);
     order.value[1] = get_u64(r->run.uuid + 8);
-    order.value[2] = features;
+    order.value[2] = offered;
     order.value[3] = features;
     pool_ring_put(&r->pool->orders, &order);
     pool_ring_notify(&r->pool->orders);
@@ -304,7 +324,7 @@ void receive_introduce(struct receiver *r)
 /* Last words (GONE, ERROR) get two seconds to go out. */
 static void end_feeder(struct receiver *r)
 {
-    struct pollfd p = {.fd = r->keeping->feeder_pidfd, .events = POLLIN};
+    struct pollfd p = {.fd = r->feeder_pidfd, .events = POLLIN};
 
     if (!r->last_order || poll(&p, 1, 2000) <= 0)
         syscall(SYS_pidfd_send_signal, p.fd, SIGKILL, NULL, 0);
@@ -318,11 +338,13 @@ static void release(struct receiver *r)
     receive_unclaim(r);
     ev_io_stop(r->run.loop, &r->ring_io);
     ev_io_stop(r->run.loop, &r->reports_io);
+    ev_io_stop(r->run.loop, &r->arrivals_io);
     ev_io_stop(r->run.loop, &r->life_io);
     ev_idle_stop(r->run.loop, &r->idle);
     ev_timer_stop(r->run.loop, &r->retry);
     ev_timer_stop(r->run.loop, &r->leave);
     ev_timer_stop(r->run.loop, &r->leaving);
+    ev_timer_stop(r->run.loop, &r->recover.timer);
     ev_timer_stop(r->run.loop, &r->collapse.timer);
     ev_prepare_stop(r->run.loop, &r->prepare);
     ev_io_stop(r->run.loop, &r->news_io);
@@ -397,6 +419,7 @@ int receive_pager(const struct receive_options *options, const struct keeping *k
     r->journal = keeping->journal;
     r->pool = &r->journal->pool;
     r->signals = signals;
+    r->feeder_pidfd = keeping->feeder_pidfd;
     r->feeder_alive = true;
     r->taken_over = atomic_load(&r->journal->depends);
     r->retry_ms = 10;

@@ -27,6 +27,7 @@ struct receive_options {
     const char *domain;
     const char *name; /* in reports; NULL: domain */
     const char *connect;
+    uint32_t streams; /* bulk channels */
     /* Under xl migrate --postcopy: */
     const char *session; /* NULL: none of what follows */
     int set_fd;          /* the set file: exactly these pages are made absent */
@@ -56,13 +57,15 @@ struct receive_options {
     struct backend *(*open)(const char *domain, char *why, size_t why_size);
 };
 
-#define RECEIVE_STAGED UINT32_MAX
+/* Not in a slot: */
+#define RECEIVE_STAGED UINT32_MAX       /* its contents are in a stage */
+#define RECEIVE_ZERO   (UINT32_MAX - 1) /* there are none to keep */
 
 /* An arrived page that is not installed yet. */
 struct receive_held {
     uint64_t gfn;
     uint64_t hash;
-    uint32_t slot; /* RECEIVE_STAGED: its contents are in a stage */
+    uint32_t slot; /* or RECEIVE_STAGED, RECEIVE_ZERO */
     uint32_t stage;
 };
 
@@ -126,14 +129,25 @@ struct receiver {
     struct pool *pool; /* the journal's */
     bool taken_over;   /* from a pager that was killed */
     bool feeder_alive;
+    bool keeper_ended;
+    int feeder_pidfd; /* of the present one: ours, or the keeper's */
+    struct receive_recover {
+        uint32_t feeders;  /* that there have been, as far as we know */
+        unsigned int ms;   /* until the next try, doubling */
+        bool wanted;       /* the keeper has been asked for another feeder */
+        uint32_t failures; /* of the keeper's to start one */
+        uint64_t times;    /* the session has been resumed */
+        ev_timer timer;
+    } recover;
     bool feeder_told_why;
+    bool recoverable; /* what it told was not the end of the session */
     bool last_order;  /* GONE or ERROR was sent: the feeder ends by itself */
     bool more_to_say; /* GONE was, and that the domain is destroyed may follow */
     bool peer_active; /* serve has acknowledged the set and is still there */
     uint64_t features;
 
     /* Marking. */
-    enum { WORK_NONE, WORK_EARLY, WORK_CORRECT, WORK_SCAN, WORK_MARK, WORK_SEND } work;
+    enum { WORK_NONE, WORK_EARLY, WORK_CORRECT, WORK_SCAN, WORK_MARK, WORK_SEND, WORK_RECEIVED } work;
     uint64_t work_gfn;
     uint64_t max_gfn;
     uint64_t populated_count;
@@ -158,8 +172,13 @@ struct receiver {
     struct child xl; /* xl unpause */
 
     struct pagein pages;
-    struct gfn_bitmap unsent; /* gfns whose ORDER_ASK did not fit into the ring of orders */
+    struct gfn_bitmap unsent; /* gfns somebody waits for that could not be asked for yet */
     uint64_t n_unsent;
+    struct receive_notes notes;
+    uint64_t n_asked;      /* in notes.asked */
+    uint32_t asked_slots;  /* slots for answers that are ours */
+    uint64_t zeros;        /* pages that came as zero */
+    uint64_t n_zeros_held; /* of those, pages that could not be installed yet */
     uint64_t drops_not_told;
 
     uint64_t run_first, run_count; /* neighbours that are asked for together, as urgently */
@@ -168,6 +187,7 @@ struct receiver {
     uint32_t slots_waiting; /* given back since it was woken for that */
     struct {
         uint64_t first, end;
+        bool waits;
     } more[PAGEIN_WAITERS]; /* what entries want besides their first page; asked for after all of those */
     unsigned int n_more;
 
@@ -199,7 +219,12 @@ struct receiver {
     uint64_t sigterm_refused;
     struct receive_trace trace;
 
-    ev_io ring_io, reports_io, life_io, news_io, keeper_io, feeder_io;
+    struct receive_inlet {
+        struct pool_ring *ring;
+        uint64_t zeros_done; /* of the report that is next in it */
+    } reports, arrivals;
+
+    ev_io ring_io, reports_io, arrivals_io, life_io, news_io, keeper_io, feeder_io;
     ev_prepare prepare;
     ev_idle idle;
     ev_timer retry, leave, leaving;
@@ -253,6 +278,11 @@ void receive_order(struct receiver *r, uint32_t type, uint64_t a, uint64_t b);
  * urgent are gathered until receive_ask_end(). */
 void receive_ask(struct receiver *r, uint64_t gfn, uint64_t count, uint32_t urgency);
 void receive_ask_end(struct receiver *r);
+/* What could not be asked for yet, as far as there are slots for the answers: when one has been given back.
+ */
+void receive_ask_unsent(struct receiver *r);
+/* Ask for everything that somebody waits for. */
+void receive_ask_all(struct receiver *r);
 /* Ask for a page that came with wrong contents. */
 void receive_ask_again(struct receiver *r, uint64_t gfn);
 void receive_tell_dropped(struct receiver *r, uint64_t gfn);
@@ -261,14 +291,34 @@ void receive_free_slot(struct receiver *r, uint32_t slot);
 void receive_go(struct receiver *r);
 /* By now it is to push: the guest has asked for a page, or the option does not wait for that. */
 bool receive_push_now(const struct receiver *r);
-/* Take the feeder's reports; all of them, or a bounded number after which it wakes itself. */
+/* Take the feeder's reports of the control channel, or the pages of bulk channels: all of them, or a bounded
+ * number after which it wakes itself. */
 void receive_reports(struct receiver *r, bool all);
+void receive_arrivals(struct receiver *r, bool all);
 void receive_feeder_lost(struct receiver *r, uint32_t code, uint32_t who, const char *text);
+
+/* receive_recover.c: a session whose channels are lost goes on with others. */
+void receive_recover_init(struct receiver *r);
+/* Paused: have another feeder, in a while. */
+void receive_recover_later(struct receiver *r);
+/* At once, by hand: NULL, or why not. */
+const char *receive_recover(struct receiver *r);
+/* There is another. */
+void receive_recover_begin(struct receiver *r);
+/* It has shaken hands: say what is here, in steps. */
+void receive_recover_hello(struct receiver *r);
+void receive_recover_step(struct receiver *r);
+/* Serve has understood it. */
+void receive_recover_done(struct receiver *r);
 
 /* receive_pages.c */
 void receive_ring(struct receiver *r);
 void receive_page(struct receiver *r, uint32_t slot, uint64_t gfn, uint64_t hash, uint64_t flags);
+/* gfn .. gfn+count-1 are zero. */
+void receive_zeros(struct receiver *r, uint64_t gfn, uint64_t count);
 void receive_retry(struct receiver *r);
+/* The contents of a page, wherever they are. */
+const uint8_t *receive_contents(const struct receiver *r, const struct receive_held *page);
 /* An arrived page into the batch; and install the batch. */
 void receive_add(struct receiver *r, const struct receive_held *page);
 void receive_install(struct receiver *r);
@@ -282,6 +332,8 @@ int receive_super_init(struct receiver *r, uint64_t nr);
 void receive_super_free(struct receiver *r);
 /* Taken over: what the last pager has gathered, and Xen says is absent, has arrived. */
 void receive_super_adopt(struct receiver *r);
+/* Is gfn gathered in a stage? */
+bool receive_super_has(const struct receiver *r, uint64_t gfn);
 /* True if the page was taken to become part of one. */
 bool receive_super_take(struct receiver *r, const struct receive_held *page);
 /* Someone wants, or has dropped, gfn: it goes to the batch, and what else is gathered of its region will. */

@@ -109,6 +109,10 @@ const char *receive_command(void *data, const char *word)
 {
     struct receiver *r = data;
 
+    if (strcmp(word, "abandon") == 0)
+        return "the guest runs here, or may: to give it up, destroy it";
+    if (strcmp(word, "recover") == 0 && !session_final(r->run.state))
+        return receive_recover(r);
     if (!r->run.session)
         return "this session was started by hand";
     if (session_final(r->run.state)) {
@@ -124,7 +128,7 @@ const char *receive_command(void *data, const char *word)
     if (strcmp(word, "activate") == 0)
         return activate(r);
     if (strcmp(word, "abort") != 0)
-        return "no such word: activate, commit, abort";
+        return "no such word: activate, commit, abort, recover";
     if (r->run.committed)
         return "the guest runs here; to give it up, destroy it";
     /* Whoever has destroyed the domain may be faster than the news of it. */

@@ -52,7 +52,7 @@ void receive_check_complete(struct receiver *r)
          * harm. */
         receive_order(r, ORDER_ERROR, WIRE_ERROR_VERIFY, 0);
         r->feeder_told_why = true;
-        r->peer_active = false;
+        r->peer_active = r->recoverable = false;
         r->run.exit_status = EXIT_WRONG;
         session_run_enter(&r->run, SESSION_PAUSED,
                           "verify: pages came twice with contents that do not match their hash");

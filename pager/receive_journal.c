@@ -4,13 +4,19 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "fault_point.h"
 
+size_t receive_journal_bytes(const struct pool *pool)
+{
+    return sizeof(struct receive_journal) + (size_t)pool->slots * sizeof(struct slot_note);
+}
+
 struct receive_journal *receive_journal_create(const struct pool *pool)
 {
-    size_t bytes = sizeof(struct receive_journal) + (size_t)pool->slots * sizeof(struct slot_note);
+    size_t bytes = receive_journal_bytes(pool);
     struct receive_journal *j =
         mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 
@@ -26,11 +32,13 @@ static void state(struct slot_note *note, enum slot_state to)
     fault_point("noted a slot");
 }
 
-void receive_journal_take(struct receive_journal *j, const struct pool_descriptor *page)
+void receive_journal_take(struct receive_journal *j, const struct pool_ring *ring,
+                          const struct pool_descriptor *page)
 {
     struct slot_note *note = &j->slots[page->slot];
 
-    note->taken_at = j->pool.reports.mine;
+    note->bulk = ring == &j->pool.arrivals;
+    note->taken_at = ring->mine;
     note->gfn = page->value[0];
     note->hash = page->value[1];
     note->flags = page->value[2];
@@ -52,6 +60,11 @@ bool receive_journal_give_back(struct receive_journal *j, uint32_t slot)
     j->slots[slot].going_at = j->pool.orders.mine;
     state(&j->slots[slot], SLOT_GOING);
     return send_back(j, slot);
+}
+
+void receive_journal_keep_back(struct receive_journal *j, uint32_t slot)
+{
+    state(&j->slots[slot], SLOT_FEEDER);
 }
 
 void receive_journal_stage(struct receive_journal *j, unsigned int stage, uint64_t first)
@@ -161,7 +174,8 @@ void receive_journal_take_over(struct receive_journal *j)
         uint32_t now = atomic_load_explicit(&note->state, memory_order_acquire);
 
         /* Its report is still there: it comes again. */
-        if (now == SLOT_TAKEN && note->taken_at == j->pool.reports.mine)
+        if (now == SLOT_TAKEN &&
+            note->taken_at == (note->bulk ? j->pool.arrivals.mine : j->pool.reports.mine))
             state(note, SLOT_FEEDER);
         if (now != SLOT_GOING)
             continue;
@@ -172,6 +186,7 @@ void receive_journal_take_over(struct receive_journal *j)
     }
     pool_ring_take_over_producer(&j->pool.orders);
     pool_ring_take_over_consumer(&j->pool.reports);
+    pool_ring_take_over_consumer(&j->pool.arrivals);
 }
 
 int receive_map_file(int fd, size_t bytes, void **map)
@@ -185,6 +200,36 @@ int receive_map_file(int fd, size_t bytes, void **map)
         return rc;
     *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     return *map == MAP_FAILED ? -errno : 0;
+}
+
+struct receive_notes receive_journal_notes(int fd, uint64_t nr, bool make)
+{
+    struct receive_notes notes = {.asked = {.nr = nr}, .zeros = {.nr = nr}};
+    size_t bytes = (size_t)(nr / 64 + 1) * sizeof(uint64_t);
+    struct stat file;
+    void *map;
+
+    /* Of a smaller domain, as it was thought to be. */
+    if (make && ftruncate(fd, 0))
+        return notes;
+    /* It may have been made for more gfns than there turned out to be. */
+    if (!make && (fstat(fd, &file) || (size_t)file.st_size < 2 * bytes))
+        return notes;
+    if (!make)
+        bytes = (size_t)file.st_size / 2;
+    if (receive_map_file(fd, 2 * bytes, &map))
+        return notes;
+    notes.bytes = 2 * bytes;
+    notes.asked.words = map;
+    notes.zeros.words = notes.asked.words + bytes / sizeof(uint64_t);
+    return notes;
+}
+
+void receive_journal_notes_free(struct receive_notes *notes)
+{
+    if (notes->asked.words)
+        munmap(notes->asked.words, notes->bytes);
+    notes->asked.words = notes->zeros.words = NULL;
 }
 
 int receive_journal_write_set(int fd, const struct pagein *pages, const struct gfn_bitmap *among)

@@ -1,6 +1,6 @@
 /*
  * What the next pager has to know if this one is killed: memory that the keeper (keeper.h) allocates and both
- * have. The feeder never does: it was forked before.
+ * have. The feeder never does: it was forked before, or gives it up first.
  *
  * Each word has one writer, and is written in an order that leaves something true after each store, because
  * the next instruction may not come. What can be asked of Xen is not in here: which pages are absent.
@@ -42,7 +42,8 @@ enum slot_state {
 
 struct slot_note {
     _Atomic uint32_t state;
-    uint32_t taken_at; /* index of its report */
+    uint32_t bulk;     /* its report is one of the arrivals */
+    uint32_t taken_at; /* index of it */
     uint32_t going_at; /* index of the order */
     uint64_t gfn, hash, flags;
 };
@@ -79,7 +80,7 @@ struct receive_facts {
     double started_at;
     char reason[1024];
     int exit_status;
-    bool committed, aborted, left, peer_active, feeder_told_why, domain_shutdown;
+    bool committed, aborted, left, peer_active, feeder_told_why, recoverable, domain_shutdown;
     uint64_t features, max_gfn, populated_count, special_count, refused, populated_here, claimed;
     uint64_t bytes, asked_rounds, retries, drops_not_told, stray_pages, sigterm_refused;
     uint64_t serve_sent, serve_resent;
@@ -96,12 +97,16 @@ struct receive_facts {
 struct receive_journal {
     /* The keeper's. */
     pid_t keeper, pager, feeder;
-    _Atomic uint32_t feeder_ended; /* after the two that follow */
+    _Atomic uint32_t feeder_failures; /* to start one */
+    _Atomic uint32_t feeders;         /* so many there have been; after feeder */
+    _Atomic uint32_t feeder_ended;    /* the last one has; after the two that follow */
     int feeder_status;
     struct rusage feeder_usage;
     uint64_t deaths; /* of pagers */
 
-    /* The pager's. The indices of this process's ends of the rings are in pool. */
+    /* The pager's. generation: of channels, that the last feeder was in. The indices of this process's ends
+     * of the rings are in pool. */
+    uint32_t generation;
     struct pool pool;
     _Atomic uint32_t active;  /* the set is agreed on, and the guest is not held by us */
     _Atomic uint32_t depends; /* a guest may run here: from now on there has to be a pager */
@@ -122,13 +127,18 @@ struct receive_journal {
 
 #define SAID_AT (UINT64_C(1) << 32)
 
+size_t receive_journal_bytes(const struct pool *pool);
+
 /* For that pool, in memory that the children of this process share with it. NULL with errno. */
 struct receive_journal *receive_journal_create(const struct pool *pool);
 
-/* A report of a page is about to be consumed. */
-void receive_journal_take(struct receive_journal *j, const struct pool_descriptor *page);
+/* A report of a page is about to be consumed, from that ring of the pool. */
+void receive_journal_take(struct receive_journal *j, const struct pool_ring *ring,
+                          const struct pool_descriptor *page);
 /* Give a slot back to the feeder. False if there is no room for the order. */
 bool receive_journal_give_back(struct receive_journal *j, uint32_t slot);
+/* There is no feeder: the slot is the next one's, with all the others that hold nothing. */
+void receive_journal_keep_back(struct receive_journal *j, uint32_t slot);
 
 /*
  * A stage that is free is to gather the region of that first gfn; the contents of gfn are in it; and it is
@@ -156,6 +166,19 @@ void receive_journal_facts_written(struct receive_journal *j);
 
 /* The pager before this one is dead: what it was amid of is done, or undone. */
 void receive_journal_take_over(struct receive_journal *j);
+
+/*
+ * Two notes of each gfn, in a memfd that the keeper holds: serve owes us an answer for it (noted before it is
+ * asked, until the page has come by whatever way); and it is zero, whether installed or not. make: empty, for
+ * gfns below nr; else as the last pager left them. words NULL, with errno: neither. free: of this process.
+ */
+struct receive_notes {
+    struct gfn_bitmap asked, zeros;
+    size_t bytes; /* mapped */
+};
+
+struct receive_notes receive_journal_notes(int fd, uint64_t nr, bool make);
+void receive_journal_notes_free(struct receive_notes *notes);
 
 /* So much memory behind fd, and where it is mapped (munmap() it). 0 or -errno. */
 int receive_map_file(int fd, size_t bytes, void **map);

@@ -10,11 +10,16 @@
 #include "receive.h"
 #include "wire/wire.h"
 
-#define REPORTS_AT_ONCE BACKEND_LOAD_MAX
+#define REPORTS_AT_ONCE       BACKEND_LOAD_MAX
+#define REPORTS_WHILE_WAITING 16u
+#define ZEROS_AT_ONCE         16u
 
 /* Orders that have to arrive: there is always room for them, because asks stop short of the end of the ring.
  */
 #define ORDER_RESERVE 32
+
+/* Slots for what is asked for once more, because it came with wrong contents. */
+#define RESENDS 2
 
 void receive_order(struct receiver *r, uint32_t type, uint64_t a, uint64_t b)
 {
@@ -31,14 +36,54 @@ void receive_order(struct receiver *r, uint32_t type, uint64_t a, uint64_t b)
     pool_ring_notify(&r->pool->orders);
 }
 
+/* Serve owes an answer for these from now on. Noted before it is asked: a successor counts on no less. */
+static void note_asked(struct receiver *r, uint64_t gfn, uint64_t count)
+{
+    for (uint64_t i = gfn; i < gfn + count; i++) {
+        if (gfn_bitmap_test(&r->notes.asked, i))
+            continue;
+        gfn_bitmap_set(&r->notes.asked, i);
+        r->n_asked++;
+    }
+}
+
+/* A page has come, by whatever way. */
+static void answered(struct receiver *r, uint64_t gfn)
+{
+    if (gfn >= r->notes.asked.nr || !gfn_bitmap_test(&r->notes.asked, gfn))
+        return;
+    gfn_bitmap_clear(&r->notes.asked, gfn);
+    r->n_asked--;
+}
+
+/* For so many answers there is a slot. */
+static uint64_t room_for_answers(const struct receiver *r)
+{
+    uint64_t used = r->n_asked + r->asked_slots;
+
+    return used + RESENDS < r->pool->asked ? r->pool->asked - RESENDS - used : 0;
+}
+
 static bool ask_now(struct receiver *r, uint32_t type, uint64_t gfn, uint64_t count, uint32_t urgency)
 {
     struct pool_descriptor order = {.type = type, .value = {gfn, count, urgency}};
 
     if (pool_ring_space(&r->pool->orders) <= r->pool->slots + ORDER_RESERVE)
         return false;
+    if ((type == ORDER_ASK && urgency != WIRE_NOBODY_WAITS) || type == ORDER_ASK_AGAIN)
+        note_asked(r, gfn, count);
     r->orders_waiting = true;
     return pool_ring_put(&r->pool->orders, &order);
+}
+
+/* Of these as many as there is room for: how many. */
+static uint64_t ask_some(struct receiver *r, uint64_t gfn, uint64_t count, uint32_t urgency)
+{
+    uint64_t room = room_for_answers(r);
+
+    if (urgency != WIRE_NOBODY_WAITS && count > room)
+        count = room;
+    return count && ask_now(r, ORDER_ASK, gfn, count, urgency) ? count : 0;
 }
 
 /* The feeder reads no faster than it can send. */
@@ -50,15 +95,19 @@ static void ask_later(struct receiver *r, uint64_t gfn, uint64_t count)
             r->n_unsent++;
         }
     }
-    /* If there is room by now, nobody will wake us: we do. */
-    if (pool_ring_want_space(&r->pool->orders, r->pool->slots + ORDER_RESERVE + 1))
+    /* If there is room by now, nobody will wake us: we do. Of slots for answers one that is given back does.
+     */
+    if (room_for_answers(r) && pool_ring_want_space(&r->pool->orders, r->pool->slots + ORDER_RESERVE + 1))
         pool_ring_notify(&r->pool->reports);
 }
 
 static void put_run(struct receiver *r)
 {
-    if (r->run_count && !ask_now(r, ORDER_ASK, r->run_first, r->run_count, r->run_urgency))
-        ask_later(r, r->run_first, r->run_count);
+    uint64_t done = r->run_count ? ask_some(r, r->run_first, r->run_count, r->run_urgency) : 0;
+
+    /* What nobody waits for comes all the same. */
+    if (done < r->run_count && r->run_urgency != WIRE_NOBODY_WAITS)
+        ask_later(r, r->run_first + done, r->run_count - done);
     r->run_count = 0;
 }
 
@@ -89,8 +138,8 @@ static void wake_feeder(struct receiver *r)
 {
     if (!r->feeder_alive || session_final(r->run.state))
         return;
-    if (r->slots_waiting < pool_quantum(r->pool) && !r->orders_waiting && !r->n_unsent &&
-        r->work != WORK_SEND)
+    if (r->slots_waiting < pool_quantum(r->pool) && !r->orders_waiting &&
+        !(r->n_unsent && room_for_answers(r)) && r->work != WORK_SEND && r->work != WORK_RECEIVED)
         return;
     r->slots_waiting = 0;
     r->orders_waiting = false;
@@ -99,7 +148,9 @@ static void wake_feeder(struct receiver *r)
 
 void receive_ask_again(struct receiver *r, uint64_t gfn)
 {
-    if (r->peer_active && !ask_now(r, ORDER_ASK_AGAIN, gfn, 1, 0))
+    if (!r->peer_active)
+        return;
+    if (!ask_now(r, ORDER_ASK_AGAIN, gfn, 1, 0))
         receive_order(r, ORDER_ASK_AGAIN, gfn, 0);
 }
 
@@ -121,28 +172,33 @@ static uint64_t unsent_run(const struct receiver *r, uint64_t gfn, uint32_t urge
     return count;
 }
 
-static void ask_unsent(struct receiver *r)
+void receive_ask_unsent(struct receiver *r)
 {
     uint64_t gfn = 0;
 
+    if (!r->n_unsent || !room_for_answers(r))
+        return;
     while (r->n_unsent && r->peer_active && (gfn = gfn_bitmap_next(&r->unsent, gfn)) < r->unsent.nr) {
         uint32_t urgency = urgency_of(r, gfn);
         uint64_t count = unsent_run(r, gfn, urgency);
 
-        if (count && !ask_now(r, ORDER_ASK, gfn, count, urgency)) {
-            ask_later(r, gfn, count);
+        uint64_t done = count ? ask_some(r, gfn, count, urgency) : 1;
+
+        /* Asked for; or it has come, or is not wanted any more. */
+        for (uint64_t i = 0; i < done; i++, r->n_unsent--)
+            gfn_bitmap_clear(&r->unsent, gfn + i);
+        if (done < count) {
+            ask_later(r, gfn + done, count - done);
             break;
         }
-        /* Or it has come, or is not wanted any more. */
-        for (uint64_t i = 0; i < (count ? count : 1); i++, r->n_unsent--)
-            gfn_bitmap_clear(&r->unsent, gfn + i);
     }
     receive_ask_end(r);
 }
 
 void receive_tell_dropped(struct receiver *r, uint64_t gfn)
 {
-    if (!r->peer_active)
+    /* What serve owes an answer for is counted until that comes. */
+    if (!r->peer_active || gfn_bitmap_test(&r->notes.asked, gfn))
         return;
     put_run(r);
     /* Only a saving: serve may send the page all the same. */
@@ -153,8 +209,12 @@ void receive_tell_dropped(struct receiver *r, uint64_t gfn)
 void receive_free_slot(struct receiver *r, uint32_t slot)
 {
     receive_journal_count(r->journal, &r->pages.counts);
-    if (!r->feeder_alive)
+    if (pool_slot_asked(r->pool, slot) && r->asked_slots)
+        r->asked_slots--;
+    if (!r->feeder_alive) {
+        receive_journal_keep_back(r->journal, slot);
         return;
+    }
     if (!receive_journal_give_back(r->journal, slot))
         log_error("no room to give slot %u back to the feeder", slot);
     r->slots_waiting++;
@@ -190,6 +250,12 @@ static void copy_text(const struct receiver *r, char *text, size_t size)
     text[i] = '\0';
 }
 
+/* Serve is there still, or may be again: it has not ended the session. */
+static bool can_recover(uint32_t code, uint32_t who)
+{
+    return who == FAILED_HERE && (code == FEEDER_LOST || code == FEEDER_NO_DIAL);
+}
+
 void receive_feeder_lost(struct receiver *r, uint32_t code, uint32_t who, const char *text)
 {
     char reason[256];
@@ -223,6 +289,17 @@ void receive_feeder_lost(struct receiver *r, uint32_t code, uint32_t who, const 
                   "touches one",
                   (unsigned long long)pagein_outstanding(&r->pages), r->be->domid);
         receive_check_complete(r);
+        r->recoverable = can_recover(code, who);
+        if (r->run.state == SESSION_PAUSED && r->recoverable)
+            receive_recover_later(r);
+        break;
+    case SESSION_RECOVER:
+        session_run_enter(&r->run, SESSION_PAUSED, reason);
+        receive_recover_later(r);
+        break;
+    case SESSION_PAUSED:
+        log_info("no channel to serve: %s", reason);
+        receive_recover_later(r);
         break;
     case SESSION_DRAIN:
         /* A channel that is lost does not matter any more; a source that takes its guest back does. */
@@ -250,9 +327,16 @@ static void violation(struct receiver *r, const char *text)
 
 static void on_hello(struct receiver *r, const struct pool_descriptor *d)
 {
+    if (r->run.state == SESSION_PAUSED && r->feeder_alive) {
+        if (d->value[0] != r->features)
+            return violation(r, "serve has other features than before");
+        r->journal->generation = (uint32_t)d->value[3];
+        return receive_recover_hello(r);
+    }
     if (r->run.state != SESSION_LISTEN || !r->introduced)
         return violation(r, "HELLO out of turn");
     r->features = d->value[0];
+    r->journal->generation = (uint32_t)d->value[3];
     log_info("handshake done: serve has %llu pages below gfn 0x%llx", (unsigned long long)d->value[1],
              (unsigned long long)d->value[2]);
     receive_mark_start(r);
@@ -290,8 +374,8 @@ static void depend(struct receiver *r)
     fault_point("a guest depends on us");
 }
 
-/* What dom0 wanted before serve could be asked. */
-static void ask_early(struct receiver *r)
+/* What somebody wanted while serve could not be asked. */
+void receive_ask_all(struct receiver *r)
 {
     uint64_t gfn = 0;
 
@@ -299,12 +383,13 @@ static void ask_early(struct receiver *r)
         return;
     while (gfn < r->pages.nr) {
         uint64_t n = 0;
+        uint32_t urgency = urgency_of(r, gfn);
 
         while (n < POOL_ASK_MAX && gfn + n < r->pages.nr &&
-               pagein_state(&r->pages, gfn + n) == PAGE_REQUESTED)
+               pagein_state(&r->pages, gfn + n) == PAGE_REQUESTED && urgency_of(r, gfn + n) == urgency)
             n++;
         if (n)
-            receive_ask(r, gfn, n, WIRE_DOM0_WAITS);
+            receive_ask(r, gfn, n, urgency);
         gfn += n ? n : 1;
     }
     receive_ask_end(r);
@@ -312,6 +397,12 @@ static void ask_early(struct receiver *r)
 
 static void on_set(struct receiver *r, const struct pool_descriptor *d)
 {
+    if (r->run.state == SESSION_RECOVER) {
+        if (r->work != WORK_NONE || d->value[0] != r->set_hash.pages ||
+            d->value[1] != run_hash_value(&r->set_hash))
+            return violation(r, "RESUME_ACK out of turn, or of something else");
+        return receive_recover_done(r);
+    }
     /* The last pager died before it could say that it had seen to it. */
     if (r->taken_over && d->value[0] == r->pages.counts.set)
         return;
@@ -332,25 +423,56 @@ static void on_set(struct receiver *r, const struct pool_descriptor *d)
     session_run_enter(&r->run, SESSION_ACTIVE, NULL);
     if (receive_push_now(r) || r->options->verify == VERIFY_FULL)
         receive_go(r);
-    ask_early(r);
+    receive_ask_all(r);
     receive_check_complete(r);
     /* Whoever started the guest's domain waits to hear it. */
     status_server_flush(&r->run.status);
 }
 
-static void on_page(struct receiver *r, const struct pool_descriptor *d)
+static bool out_of_turn(struct receiver *r)
+{
+    return !r->peer_active && r->run.state != SESSION_DRAIN && r->run.state != SESSION_PAUSED &&
+           r->run.state != SESSION_RECOVER;
+}
+
+static void on_page(struct receiver *r, struct receive_inlet *in, const struct pool_descriptor *d)
 {
     if (d->slot >= r->pool->slots || r->journal->slots[d->slot].state != SLOT_FEEDER)
         return violation(r, "a page in a slot that is not the feeder's");
     /* Someone who compares maps the page; while it is absent that waits for us. */
     if (d->value[2] & PAGE_COMPARE && (!r->verifying || r->verified))
         return violation(r, "a page to compare out of turn");
-    if (!r->peer_active && r->run.state != SESSION_DRAIN && r->run.state != SESSION_PAUSED)
+    if (out_of_turn(r))
         return violation(r, "a page out of turn");
-    receive_journal_take(r->journal, d);
-    pool_ring_consume(&r->pool->reports);
+    receive_journal_take(r->journal, in->ring, d);
+    pool_ring_consume(in->ring);
+    if (!(d->value[2] & PAGE_COMPARE))
+        answered(r, d->value[0]);
+    r->asked_slots += pool_slot_asked(r->pool, d->slot);
     r->bytes += POOL_PAGE_SIZE;
     receive_page(r, d->slot, d->value[0], d->value[1], d->value[2]);
+}
+
+/* In pieces: somebody may wait for another page meanwhile. */
+static void on_zeros(struct receiver *r, struct receive_inlet *in, const struct pool_descriptor *d)
+{
+    uint64_t first = d->value[0] + in->zeros_done, left = d->value[1] - in->zeros_done;
+
+    if (!(r->features & WIRE_FEATURE_ZERO) || d->value[1] == 0 || d->value[1] > POOL_ZERO_MAX ||
+        d->value[0] > WIRE_GFN_LIMIT || out_of_turn(r)) {
+        violation(r, "zero pages out of turn");
+        return;
+    }
+    if (left > ZEROS_AT_ONCE)
+        left = ZEROS_AT_ONCE;
+    for (uint64_t gfn = first; gfn < first + left; gfn++)
+        answered(r, gfn);
+    receive_zeros(r, first, left);
+    in->zeros_done += left;
+    if (in->zeros_done < d->value[1])
+        return;
+    in->zeros_done = 0;
+    pool_ring_consume(in->ring);
 }
 
 static void on_failed(struct receiver *r, const struct pool_descriptor *d)
@@ -358,6 +480,7 @@ static void on_failed(struct receiver *r, const struct pool_descriptor *d)
     char text[200];
 
     copy_text(r, text, sizeof(text));
+    receive_arrivals(r, true);
     receive_feeder_lost(r, (uint32_t)d->value[0], (uint32_t)d->value[1], text);
 }
 
@@ -368,8 +491,6 @@ static void on_report(struct receiver *r, const struct pool_descriptor *d)
         return on_hello(r, d);
     case REPORT_SET:
         return on_set(r, d);
-    case REPORT_PAGE:
-        return on_page(r, d);
     case REPORT_VERIFIED:
         if (!r->verifying || r->verified)
             return violation(r, "VERIFY_END out of turn");
@@ -388,36 +509,66 @@ static void on_report(struct receiver *r, const struct pool_descriptor *d)
     }
 }
 
-void receive_reports(struct receiver *r, bool all)
+/* One report, or a part of it. */
+static void take_report(struct receiver *r, struct receive_inlet *in, const struct pool_descriptor *d)
+{
+    if (d->type == REPORT_PAGE) {
+        on_page(r, in, d);
+        return;
+    }
+    if (d->type == REPORT_ZERO) {
+        on_zeros(r, in, d);
+        return;
+    }
+    if (in == &r->arrivals) {
+        violation(r, "a report that is no page among the arrivals");
+        return;
+    }
+    receive_install(r);
+    on_report(r, d);
+    /* What it has led to counts before it is gone. */
+    receive_save(r);
+    pool_ring_consume(in->ring);
+}
+
+/* As many as may be taken before who waits is looked at again. */
+static unsigned int at_once(const struct receiver *r)
+{
+    return r->pages.waiting ? REPORTS_WHILE_WAITING : REPORTS_AT_ONCE;
+}
+
+static void take_reports(struct receiver *r, struct receive_inlet *in, bool all)
 {
     struct pool_descriptor d;
     int rc = 0;
 
-    pool_ring_clear(&r->pool->reports);
-    for (unsigned int i = 0; all || i < REPORTS_AT_ONCE; i++) {
+    pool_ring_clear(in->ring);
+    for (unsigned int i = 0; all || i < at_once(r);) {
         if (session_final(r->run.state) || r->feeder_told_why)
             break;
-        rc = pool_ring_peek(&r->pool->reports, &d);
+        rc = pool_ring_peek(in->ring, &d);
         if (rc <= 0)
             break;
-        if (d.type != REPORT_PAGE)
-            receive_install(r);
-        on_report(r, &d);
-        if (d.type == REPORT_PAGE)
-            continue;
-        /* What it has led to counts before it is gone. */
-        receive_save(r);
-        pool_ring_consume(&r->pool->reports);
+        i += d.type == REPORT_ZERO ? ZEROS_AT_ONCE : 1;
+        take_report(r, in, &d);
     }
     receive_install(r);
     if (rc < 0)
-        violation(r, "an impossible index in the ring of reports");
+        violation(r, "an impossible index in a ring of reports");
     if (rc > 0)
-        pool_ring_notify(
-            &r->pool->reports); /* more than one turn's worth: come again after looking at the ring */
+        pool_ring_notify(in->ring); /* more than one turn's worth: come again after looking at the ring */
     wake_feeder(r);
-    if (r->n_unsent)
-        ask_unsent(r);
-    if (r->work == WORK_SEND)
+    receive_ask_unsent(r);
+}
+
+void receive_arrivals(struct receiver *r, bool all)
+{
+    take_reports(r, &r->arrivals, all);
+}
+
+void receive_reports(struct receiver *r, bool all)
+{
+    take_reports(r, &r->reports, all);
+    if (r->work == WORK_SEND || r->work == WORK_RECEIVED)
         ev_idle_start(r->run.loop, &r->idle);
 }

@@ -71,6 +71,7 @@ void receive_mark_free(struct receiver *r)
     gfn_bitmap_free(&r->populated);
     gfn_bitmap_free(&r->special);
     gfn_bitmap_free(&r->unsent);
+    receive_journal_notes_free(&r->notes);
     receive_super_free(r);
     free(r->mark_bits);
     free(r->mark_half);
@@ -85,6 +86,11 @@ int receive_mark_allocate(struct receiver *r, uint64_t nr)
     if (mark_buffers(r) || pagein_init(&r->pages, nr) || gfn_bitmap_init(&r->populated, nr) ||
         gfn_bitmap_init(&r->special, nr) || gfn_bitmap_init(&r->unsent, nr) || receive_super_init(r, nr)) {
         receive_give_up(r, EXIT_FAILED, "out of memory for %llu gfns", (unsigned long long)nr);
+        return -1;
+    }
+    r->notes = receive_journal_notes(r->keeping->notes_fd, nr, true);
+    if (!r->notes.asked.words) {
+        receive_give_up(r, EXIT_FAILED, "out of memory for notes of %llu gfns", (unsigned long long)nr);
         return -1;
     }
     r->pages.foreign_waits = r->options->foreign_waits;
@@ -388,6 +394,9 @@ static void send_step(struct receiver *r)
 void receive_mark_step(struct receiver *r)
 {
     switch (r->work) {
+    case WORK_RECEIVED:
+        receive_recover_step(r);
+        break;
     case WORK_EARLY:
         receive_early_step(r);
         break;

@@ -48,7 +48,7 @@ static bool ask_more(struct receiver *r)
         uint64_t first = r->more[i].first, count;
 
         while ((count = pagein_want_run(&r->pages, &first, r->more[i].end, POOL_ASK_MAX))) {
-            receive_ask(r, first, count, WIRE_NOBODY_WAITS);
+            receive_ask(r, first, count, r->more[i].waits ? WIRE_DOM0_WAITS : WIRE_NOBODY_WAITS);
             first += count;
             asked = true;
         }
@@ -61,6 +61,7 @@ static bool ask_more(struct receiver *r)
 static void take_more(struct receiver *r, const struct ring_entry *entry, bool asked)
 {
     uint64_t end = entry->gfn + entry->nr, window = r->options->widen;
+    bool waits;
 
     if (entry->kind & (ENTRY_ALIEN | ENTRY_DROP | ENTRY_EVICT_FAIL) || entry->gfn >= r->pages.nr)
         return;
@@ -68,9 +69,12 @@ static void take_more(struct receiver *r, const struct ring_entry *entry, bool a
         end = (entry->gfn / window + 1) * window;
     if (end <= entry->gfn + 1)
         return;
+    /* Who maps a range waits for all of it; what is beside that, or a guest's page, may be next. */
+    waits = entry->nr > 1 && entry->kind & ENTRY_FOREIGN;
     if (r->n_more == PAGEIN_WAITERS)
         ask_more(r);
     r->more[r->n_more].first = entry->gfn + 1;
+    r->more[r->n_more].waits = waits;
     r->more[r->n_more++].end = end;
 }
 
@@ -124,12 +128,17 @@ void receive_ring(struct receiver *r)
         return;
     r->be->ops->push(r->be);
     r->asked_rounds += asked;
+    receive_ask_unsent(r);
     receive_check_complete(r);
 }
 
 static void hold(struct receiver *r, const struct receive_held *page)
 {
-    r->held[(r->held_head + r->n_held++) % r->held_size] = *page;
+    /* Which gfns are zero is noted. */
+    if (page->slot == RECEIVE_ZERO)
+        r->n_zeros_held++;
+    else
+        r->held[(r->held_head + r->n_held++) % r->held_size] = *page;
     if (!ev_is_active(&r->retry)) {
         ev_timer_set(&r->retry, r->retry_ms / 1000., 0.);
         ev_timer_start(r->run.loop, &r->retry);
@@ -140,8 +149,10 @@ static void release(struct receiver *r, const struct receive_held *page)
 {
     if (page->slot == RECEIVE_STAGED)
         receive_super_page_done(r, page);
-    else
+    else if (page->slot != RECEIVE_ZERO)
         receive_free_slot(r, page->slot);
+    else
+        receive_journal_count(r->journal, &r->pages.counts);
 }
 
 static void bad_hash(struct receiver *r, const struct receive_held *page)
@@ -155,25 +166,35 @@ static void bad_hash(struct receiver *r, const struct receive_held *page)
     release(r, page);
 }
 
+const uint8_t *receive_contents(const struct receiver *r, const struct receive_held *page)
+{
+    static const uint8_t zero[POOL_PAGE_SIZE] __attribute__((aligned(POOL_PAGE_SIZE)));
+
+    switch (page->slot) {
+    case RECEIVE_STAGED:
+        return receive_super_page(r, page);
+    case RECEIVE_ZERO:
+        return zero;
+    default:
+        return pool_page(r->pool, page->slot);
+    }
+}
+
 void receive_add(struct receiver *r, const struct receive_held *page)
 {
     struct receive_batch *b = &r->batch;
-    const uint8_t *contents;
+    const uint8_t *contents = receive_contents(r, page);
 
-    if (page->slot == RECEIVE_STAGED) {
-        contents = receive_super_page(r, page);
-    } else if (r->features & WIRE_FEATURE_HASH) {
+    if (r->features & WIRE_FEATURE_HASH && page->slot < r->pool->slots) {
         uint8_t *copy = r->scratch + (size_t)b->n * POOL_PAGE_SIZE;
 
         /* A private copy: the feeder could still write to the slot. */
-        memcpy(copy, pool_page(r->pool, page->slot), POOL_PAGE_SIZE);
+        memcpy(copy, contents, POOL_PAGE_SIZE);
         if (XXH64(copy, POOL_PAGE_SIZE, 0) != page->hash) {
             bad_hash(r, page);
             return;
         }
         contents = copy;
-    } else {
-        contents = pool_page(r->pool, page->slot);
     }
     b->pages[b->n] = (struct backend_page){.gfn = page->gfn, .contents = contents};
     b->from[b->n++] = *page;
@@ -248,12 +269,53 @@ void receive_page(struct receiver *r, uint32_t slot, uint64_t gfn, uint64_t hash
     receive_free_slot(r, slot);
 }
 
+void receive_zeros(struct receiver *r, uint64_t gfn, uint64_t count)
+{
+    for (uint64_t end = gfn + count; gfn < end; gfn++) {
+        const struct receive_held page = {.gfn = gfn, .slot = RECEIVE_ZERO};
+
+        receive_trace_arrival(r, gfn);
+        switch (pagein_arrived(&r->pages, gfn)) {
+        case PAGEIN_INSTALL:
+            r->zeros++;
+            gfn_bitmap_set(&r->notes.zeros, gfn);
+            if (!receive_super_take(r, &page))
+                receive_add(r, &page);
+            break;
+        case PAGEIN_UNEXPECTED:
+            if (r->stray_pages++ == 0)
+                log_error("gfn 0x%llx, which is not absent here, is said to be zero: discarded",
+                          (unsigned long long)gfn);
+            break;
+        case PAGEIN_DUPLICATE:
+        case PAGEIN_LATE:
+            break;
+        }
+    }
+    receive_check_complete(r);
+}
+
+/* Zero pages that are not in a stage, and could not be installed. */
+static void retry_zeros(struct receiver *r)
+{
+    uint64_t gfn = 0;
+
+    r->n_zeros_held = 0;
+    while ((gfn = gfn_bitmap_next(&r->notes.zeros, gfn)) < r->notes.zeros.nr) {
+        const struct receive_held page = {.gfn = gfn, .slot = RECEIVE_ZERO};
+
+        if (pagein_state(&r->pages, gfn) == PAGE_ARRIVED && !receive_super_has(r, gfn))
+            receive_add(r, &page);
+        gfn++;
+    }
+}
+
 /* All that is held, once. False if none of it could be installed. */
 static bool retry_once(struct receiver *r)
 {
-    uint32_t before = r->n_held;
+    uint64_t before = r->n_held + r->n_zeros_held;
 
-    for (uint32_t n = before; n; n--) {
+    for (uint32_t n = r->n_held; n; n--) {
         struct receive_held page = r->held[r->held_head];
 
         r->held_head = (r->held_head + 1) % r->held_size;
@@ -264,8 +326,10 @@ static bool retry_once(struct receiver *r)
         else
             release(r, &page);
     }
+    if (r->n_zeros_held)
+        retry_zeros(r);
     receive_install(r);
-    return r->n_held < before;
+    return r->n_held + r->n_zeros_held < before;
 }
 
 static bool can_retry(const struct receiver *r)
@@ -280,8 +344,9 @@ void receive_retry(struct receiver *r)
     r->retries++;
     /* Memory, or a dying domain? */
     receive_domain_event(r);
-    while (can_retry(r) && r->n_held && retry_once(r))
+    while (can_retry(r) && r->n_held + r->n_zeros_held && retry_once(r))
         progress = true;
+    receive_ask_unsent(r);
     receive_ask_end(r);
     if (!can_retry(r))
         return;
@@ -291,7 +356,7 @@ void receive_retry(struct receiver *r)
     } else if (r->retry_ms < RETRY_MS_MAX) {
         r->retry_ms = r->retry_ms * 2 < RETRY_MS_MAX ? r->retry_ms * 2 : RETRY_MS_MAX;
     }
-    if (r->n_held) {
+    if (r->n_held + r->n_zeros_held) {
         ev_timer_stop(r->run.loop, &r->retry);
         ev_timer_set(&r->retry, r->retry_ms / 1000., 0.);
         ev_timer_start(r->run.loop, &r->retry);

@@ -166,11 +166,14 @@ static json_t *link_figures(const struct receiver *r)
 
     json_object_set_new(o, "connected", json_boolean(r->peer_active));
     report_number(o, "page_bytes", r->bytes);
+    report_number(o, "generation", r->journal->generation);
+    report_number(o, "recoveries", r->recover.times);
     report_number(o, "asked", r->pages.counts.asked);
     report_number(o, "asked_with_others", r->pages.counts.asked_with_others);
     report_number(o, "promoted", r->pages.counts.promoted);
     report_number(o, "round_trips", r->asked_rounds);
     report_number(o, "asks_waiting", r->n_unsent);
+    report_number(o, "zeros", r->zeros);
     report_number(o, "drops_not_told", r->drops_not_told);
     report_number(o, "duplicates", r->pages.counts.duplicates);
     report_number(o, "late", r->pages.counts.late);
@@ -185,7 +188,7 @@ static json_t *retry_figures(const struct receiver *r)
 {
     json_t *o = json_object();
 
-    report_number(o, "held", r->n_held);
+    report_number(o, "held", r->n_held + r->n_zeros_held);
     report_number(o, "rounds", r->retries);
     report_number(o, "nomem", r->pages.counts.nomem);
     json_object_set_new(o, "last_error",

@@ -171,6 +171,7 @@ void receive_super_leaving(struct receiver *r)
     for (uint32_t i = 0; i < RECEIVE_STAGES && done; i++)
         done = some_leave(r, i, BACKEND_LOAD_MAX);
     receive_install(r);
+    receive_ask_unsent(r);
     if (done)
         return;
     ev_timer_set(&r->leaving, 0., 0.);
@@ -280,6 +281,14 @@ static void whole(struct receiver *r, struct receive_stage *stage)
     receive_check_complete(r);
 }
 
+bool receive_super_has(const struct receiver *r, uint64_t gfn)
+{
+    for (unsigned int i = 0; i < RECEIVE_STAGES; i++)
+        if (r->stages[i].first == region_of(gfn))
+            return r->stages[i].there[gfn % BACKEND_SUPER / 64] >> gfn % 64 & 1;
+    return false;
+}
+
 bool receive_super_take(struct receiver *r, const struct receive_held *page)
 {
     uint64_t region = region_of(page->gfn);
@@ -294,9 +303,10 @@ bool receive_super_take(struct receiver *r, const struct receive_held *page)
     if (!stage)
         return false;
     copy = place(stage, page->gfn);
-    memcpy(copy, pool_page(r->pool, page->slot), POOL_PAGE_SIZE);
+    memcpy(copy, receive_contents(r, page), POOL_PAGE_SIZE);
     /* The copy is ours alone: what is hashed is what is installed. */
-    if (r->features & WIRE_FEATURE_HASH && XXH64(copy, POOL_PAGE_SIZE, 0) != page->hash) {
+    if (r->features & WIRE_FEATURE_HASH && page->slot != RECEIVE_ZERO &&
+        XXH64(copy, POOL_PAGE_SIZE, 0) != page->hash) {
         give_up(r, (uint32_t)(stage - r->stages), region);
         return false; /* who takes it finds the same */
     }
@@ -304,7 +314,8 @@ bool receive_super_take(struct receiver *r, const struct receive_held *page)
     stage->used = ++r->stage_clock;
     stage->n++;
     receive_journal_staged(r->journal, (unsigned int)(stage - r->stages), page->gfn);
-    receive_free_slot(r, page->slot);
+    if (page->slot != RECEIVE_ZERO)
+        receive_free_slot(r, page->slot);
     if (stage->n == BACKEND_SUPER)
         whole(r, stage);
     return true;

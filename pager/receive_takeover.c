@@ -34,6 +34,7 @@ void receive_save(struct receiver *r)
     f->left = r->left;
     f->peer_active = r->peer_active;
     f->feeder_told_why = r->feeder_told_why;
+    f->recoverable = r->recoverable;
     f->domain_shutdown = r->domain.shutdown;
     f->features = r->features;
     f->max_gfn = r->max_gfn;
@@ -83,6 +84,7 @@ void receive_restore(struct receiver *r)
     r->left = f->left;
     r->peer_active = f->peer_active;
     r->feeder_told_why = f->feeder_told_why;
+    r->recoverable = f->recoverable;
     r->domain.shutdown = f->domain_shutdown;
     r->features = f->features;
     r->max_gfn = f->max_gfn;
@@ -106,6 +108,8 @@ void receive_restore(struct receiver *r)
     r->early.ns = f->early_ns;
     r->late_ns = f->late_ns;
     r->introduced = true;
+    /* One that has ended, and nobody has heard of it, is as good as alive until receive_resume(). */
+    r->feeder_alive = !atomic_load(&r->journal->feeder_ended) || !r->feeder_told_why;
 }
 
 static int open_again(struct receiver *r, const struct receive_facts *f)
@@ -276,12 +280,15 @@ static int pages_and_ring(struct receiver *r, const struct receive_facts *f)
     char why[256] = "";
     int rc = r->left ? -ENOENT : r->be->ops->attach_again(r->be, why, sizeof(why));
 
-    if (!set.words || pagein_init(&r->pages, r->max_gfn + 1) || gfn_bitmap_init(&r->unsent, r->max_gfn + 1) ||
-        receive_super_init(r, r->max_gfn + 1)) {
+    r->notes = receive_journal_notes(r->keeping->notes_fd, r->max_gfn + 1, false);
+    if (!set.words || !r->notes.asked.words || pagein_init(&r->pages, r->max_gfn + 1) ||
+        gfn_bitmap_init(&r->unsent, r->max_gfn + 1) || receive_super_init(r, r->max_gfn + 1)) {
         log_error("out of memory for %llu gfns", (unsigned long long)r->max_gfn + 1);
         return EXIT_FAILED;
     }
     r->pages.foreign_waits = r->options->foreign_waits;
+    for (uint64_t gfn = 0; (gfn = gfn_bitmap_next(&r->notes.asked, gfn)) < r->notes.asked.nr; gfn++)
+        r->n_asked++;
     /* Behind the ring: what the guest releases from now on is told. */
     if (ask_for_types(r, &set, &holes))
         return EXIT_FAILED;
@@ -349,9 +356,14 @@ static void pages_on_their_way(struct receiver *r)
     for (uint32_t slot = 0; slot < r->pool->slots && !session_final(r->run.state); slot++) {
         const struct slot_note *note = &r->journal->slots[slot];
 
+        if (note->state == SLOT_TAKEN && pool_slot_asked(r->pool, slot))
+            r->asked_slots++;
         if (note->state == SLOT_TAKEN)
             receive_page(r, slot, note->gfn, note->hash, note->flags);
     }
+    for (uint64_t gfn = 0; (gfn = gfn_bitmap_next(&r->notes.zeros, gfn)) < r->notes.zeros.nr; gfn++)
+        if (pagein_state(&r->pages, gfn) == PAGE_ABSENT)
+            receive_zeros(r, gfn, 1);
     receive_install(r);
     receive_ask_end(r);
     pool_ring_notify(&r->pool->orders);
@@ -365,6 +377,16 @@ static void go_on(struct receiver *r)
         if (receive_push_now(r))
             receive_go(r);
         receive_check_complete(r);
+        break;
+    case SESSION_RECOVER:
+        session_run_enter(&r->run, SESSION_PAUSED, "the pager died while the session was resumed");
+        receive_recover_later(r);
+        break;
+    case SESSION_PAUSED:
+        receive_check_complete(r);
+        /* One that has told why has ended the session, or is about to be followed by another. */
+        if (r->run.state == SESSION_PAUSED && r->recoverable)
+            receive_recover_later(r);
         break;
     case SESSION_DRAIN:
         if (r->left)
@@ -391,6 +413,8 @@ void receive_resume(struct receiver *r)
     }
     if (r->attached)
         ev_io_start(r->run.loop, &r->ring_io);
+    /* The last pager may have taken the keeper's news with it. */
+    ev_feed_event(r->run.loop, &r->news_io, EV_READ);
     memcpy(reason, r->run.reason, sizeof(reason));
     session_run_enter(&r->run, r->run.state, reason[0] ? reason : NULL);
     daemon_ready();

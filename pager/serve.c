@@ -4,11 +4,14 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "exit_status.h"
 #include "log.h"
 #include "oom.h"
+
+#define SENDER_MS 2000 /* for its last words */
 
 static void on_life(struct ev_loop *loop, ev_io *w, int events)
 {
@@ -33,7 +36,7 @@ static void on_signal(struct ev_loop *loop, ev_signal *w, int events)
     } else if (session_run_undecided(&s->run)) {
         s->aborted = true;
         serve_fail(s, WIRE_ERROR_GIVEN_UP, "given up on signal %d", w->signum);
-    } else if (s->run.committed || s->run.state == SESSION_ACTIVE || s->run.state == SESSION_DRAIN) {
+    } else if (s->run.committed || s->agreed) {
         s->sigterm_refused++;
         log_warning("signal %d refused: the guest runs at the destination and domain %u here holds pages it "
                     "has not got. To "
@@ -98,16 +101,13 @@ static void watch(struct server *s)
 /* Give everything back. */
 static void release(struct server *s)
 {
-    serve_listen_stop(s);
-    serve_drop_batch(s);
-    ev_io_stop(s->run.loop, &s->reader_io);
-    ev_io_stop(s->run.loop, &s->writer_io);
+    serve_recover_stop(s);
+    serve_sender_end(s, SENDER_MS);
+    if (s->listener >= 0)
+        close(s->listener);
+    s->listener = -1;
     ev_idle_stop(s->run.loop, &s->scan_idle);
-    ev_timer_stop(s->run.loop, &s->rate_timer);
     ev_io_stop(s->run.loop, &s->life_io);
-    if (s->sock >= 0)
-        close(s->sock);
-    s->sock = -1;
     serve_transport_stop(s);
     child_end(&s->xl, 0);
     if (s->be && s->our_pause)
@@ -152,11 +152,14 @@ static int session(struct server *s)
 static void clean_up(struct server *s)
 {
     release(s);
-    push_order_free(&s->order);
     gfn_bitmap_free(&s->populated);
     set_file_free(&s->set);
     if (s->pidfd >= 0)
         close(s->pidfd);
+    if (s->bitmaps >= 0)
+        close(s->bitmaps);
+    if (s->figures)
+        munmap(s->figures, sizeof(*s->figures));
     if (s->be)
         s->be->ops->close(s->be);
     free(s);
@@ -173,9 +176,8 @@ int serve_run(const struct serve_options *options)
         return EXIT_FAILED;
     }
     s->options = options;
-    s->sock = s->link = s->pidfd = -1;
-    for (int i = 0; i < SERVE_PENDING; i++)
-        s->pending[i].fd = -1;
+    s->sender_socket = s->listener = s->bitmaps = s->pidfd = s->sender_pidfd = -1;
+    serve_recover_init(s);
     s->run = (struct session_run){
         .role = "serve",
         .domain = options->name ? options->name : options->domain,
@@ -189,7 +191,6 @@ int serve_run(const struct serve_options *options)
         .exit_status = EXIT_FAILED,
         .loop = ev_default_loop(EVFLAG_AUTO),
     };
-    serve_push_init(s);
     oom_protect();
     s->be = options->open(options->domain, why, sizeof(why));
     if (!s->be)

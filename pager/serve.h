@@ -8,16 +8,11 @@
 #include "backend.h"
 #include "child.h"
 #include "core/gfn_bitmap.h"
-#include "core/push_order.h"
-#include "core/push_rate.h"
-#include "core/run_hash.h"
+#include "sender.h"
 #include "session_run.h"
 #include "set_file.h"
-#include "wire/frame_reader.h"
 
-#define SERVE_PENDING 8 /* connections that have not said HELLO yet */
-#define SERVE_HELLO_S 10.
-#define SERVE_CONTROL 2048
+#define SERVE_BUDGET_NS UINT64_C(100000)
 
 struct serve_options {
     const char *domain;
@@ -25,6 +20,10 @@ struct serve_options {
     const char *listen; /* NULL: transport */
     enum push_policy_kind order;
     uint32_t max_push; /* MiB/s of pages that nobody has asked for; 0: no limit */
+    uint32_t streams;  /* bulk channels, at most */
+    uid_t sender_uid;  /* that the sender becomes */
+    gid_t sender_gid;
+    const char *empty_dir;
     /* Under xl migrate --postcopy: */
     const char *session;   /* NULL: none of what follows */
     const char *transport; /* shell words that run a command on the destination */
@@ -32,6 +31,7 @@ struct serve_options {
     pid_t watch_pid;       /* whoever moves the domain; 0: nobody */
     bool destroy;          /* the domain, when it is whole at the destination and committed */
     bool detach;           /* ready when it shows itself */
+    double patience_s; /* how long a session that does not know whether the guest runs there waits; 0: 30 s */
     const char *xl;
     const char *run_dir;
     const char *stats_file;
@@ -42,22 +42,15 @@ struct serve_options {
 
 struct server;
 
-/* A connection whose HELLO is not complete. */
-struct serve_pending {
+/* A channel through the transport, and the join behind it. */
+struct serve_link {
     struct server *server;
-    int fd; /* -1: free */
+    unsigned int channel; /* 0: control; bulk channels from 1 on */
+    struct child transport;
+    int fd;         /* our end of it until the sender has it */
+    size_t greeted; /* characters of the greeting that have come */
     ev_io io;
-    ev_timer timer;
-    struct frame_reader reader;
-};
-
-/* The PAGES frame on its way out. */
-struct serve_batch {
-    uint8_t head[WIRE_HEAD_SIZE + WIRE_ENTRIES_MAX];
-    size_t head_size;
-    void *map;
-    unsigned int pages; /* 0: none */
-    size_t sent;        /* bytes of head and pages */
+    ev_timer timer; /* for the greeting */
 };
 
 struct server {
@@ -79,39 +72,29 @@ struct server {
     uint64_t populated_count;
     uint64_t nr_gfns; /* largest populated gfn + 1 */
 
-    ev_io listener;
-    char bound[160];
-    struct serve_pending pending[SERVE_PENDING];
-    uint64_t refused;
-
-    int sock;
-    char peer[160];
-    ev_io reader_io, writer_io;
-    struct frame_reader reader;
-    enum wire_state state;
-    uint64_t features;
-    uint64_t credit, credit_max;
-    struct run_hash set_hash;
-    struct push_order order;
-    struct push_rate rate;
-    ev_timer rate_timer; /* until the push may go on */
-    uint64_t verify_cursor, compared;
-
-    struct serve_batch batch;
-    uint8_t control[SERVE_CONTROL];
-    size_t control_start, control_end;
-    bool closing; /* end when the control bytes are out */
-
-    uint64_t requests, requested, credits, drops, batches, bytes;
+    char bound[160], peer[256];
+    pid_t sender;     /* 0: there is none */
+    int sender_pidfd; /* libev reaps all children: its number may be another's by now */
+    int sender_socket, listener;
+    ev_io sender_io;
+    struct sender_figures *figures; /* shared with it */
+    int bitmaps;                    /* the memfd of sender.h; -1: none yet */
+    bool sender_over;               /* it has said its last word */
+    bool agreed;                    /* on the set: the receiver's guest may run */
+    uint32_t generation;            /* of channels: that came last */
+    uint64_t recoveries;
+    bool given_over;   /* by the administrator, or nobody came back in time */
+    bool known_there;  /* the guest runs at the destination: its receiver has come back */
+    ev_timer patience; /* of who does not know that */
+    double again_s;    /* until the next transports are started */
+    ev_timer again;
+    bool acknowledging; /* the receiver has every page, and is told that we know */
     struct wire_complete complete;
-    bool completed;
 
-    struct child transport, xl;
-    int link; /* our end of the transport until receive's HELLO */
-    char greeting[64];
-    size_t greeting_length;
-    ev_io greeting_io;
-    ev_timer greeting_timer, transport_timer;
+    struct child xl;
+    struct serve_link links[1 + WIRE_STREAMS_MAX]; /* those of a session under xl */
+    unsigned int n_links, n_greeted;
+    ev_timer transport_timer;
     int pidfd;
     ev_io pid_io;
     bool delivered;   /* the acknowledgement of COMPLETE is out */
@@ -127,20 +110,25 @@ struct server {
 /* Run a session to its end. Returns the exit status. */
 int serve_run(const struct serve_options *options);
 
-/* serve_listen.c */
+/* serve_sender.c: what the sender says, and what it is told. */
+/* With the listener, or the control channel of a transport. 0, or -1 after logging why. */
+int serve_sender_start(struct server *s, int link);
+/* Another channel of a transport. */
+void serve_sender_link(struct server *s, int link);
+/* The receiver is told so, if it can be. */
+void serve_sender_fail(struct server *s, uint32_t code, const char *text);
+/* Nothing more is heard of it; it has so long to end. */
+void serve_sender_end(struct server *s, int ms);
 int serve_listen(struct server *s, const char *where);
-void serve_listen_stop(struct server *s);
-/* Read HELLO from the one connection there will be: no time limit, the pre-copy may take long. */
-void serve_expect_hello(struct server *s, int fd);
-/* Take over a connection that has said an acceptable HELLO. */
-void serve_accept(struct server *s, int fd, const struct wire_hello *hello, uint64_t features);
 
 /* serve_transport.c */
-/* Start the transport and the join behind it. 0, or -1 after logging why. */
+/* Start a transport for each channel, and the join behind it. 0, or -1 after logging why. */
 int serve_transport_start(struct server *s);
 /* What the transport's end has to say about the end of the connection. */
 void serve_transport_words(struct server *s, const char *text, char *reason, size_t size);
 void serve_transport_stop(struct server *s);
+/* At once: they lead nowhere any more. */
+void serve_transport_drop(struct server *s);
 
 /* serve_scan.c */
 /* Find what is populated, at once or (start) in pieces while receive marks. 0 or -errno. */
@@ -165,24 +153,25 @@ void serve_handed_back(struct server *s);
 bool serve_wants_custody(const struct server *s);
 void serve_custody(struct server *s);
 
-/* serve_frames.c */
-void serve_readable(struct server *s);
-
-/* serve_push.c */
-void serve_push_init(struct server *s);
-void serve_writable(struct server *s);
-void serve_want_write(struct server *s);
-uint8_t *serve_control(struct server *s, size_t room);
-/* Unmap the batch. Only one of which nothing is sent yet may go, or that of a connection that ends. */
-void serve_drop_batch(struct server *s);
-
 /* serve_end.c */
-/* The other end broke the protocol, or we cannot go on: say so on the wire, and fail. */
+/* We cannot go on: say so on the wire, and fail. */
 void serve_fail(struct server *s, uint32_t code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* The sender has said so. */
+void serve_failed(struct server *s, const char *text);
 void serve_lost(struct server *s, const char *text);
 void serve_domain_event(struct server *s);
 /* After commit, when only the administrator can know whose guest it is: what there is to do. */
 const char *serve_advice(const struct server *s);
+
+/* serve_recover.c: a session whose channels are lost, and which goes on with others. */
+void serve_recover_init(struct server *s);
+/* Can it? Then it is paused, and true. */
+bool serve_pause(struct server *s, const char *text);
+/* At once, by hand: NULL, or why not. */
+const char *serve_recover(struct server *s);
+/* Nobody is to fetch the rest any more: NULL, or why not. */
+const char *serve_abandon(struct server *s);
+void serve_recover_stop(struct server *s);
 
 /* serve_report.c */
 void serve_details(void *data, json_t *report);

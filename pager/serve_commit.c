@@ -92,8 +92,6 @@ void serve_gone(struct server *s, bool ran)
         serve_fail(s, WIRE_ERROR_PROTOCOL, "the guest ended at the destination before commit");
     } else if (ran && s->options->destroy) {
         s->guest_ended = s->delivered = true;
-        ev_io_stop(s->run.loop, &s->reader_io);
-        ev_io_stop(s->run.loop, &s->writer_io);
         destroy(s, "the guest has ended at the destination: destroying the domain here");
     } else {
         session_run_end(&s->run, SESSION_COMPLETED, EXIT_GONE,
@@ -139,9 +137,6 @@ void serve_delivered(struct server *s)
     if (s->delivered)
         return;
     s->delivered = true;
-    serve_drop_batch(s);
-    ev_io_stop(s->run.loop, &s->reader_io);
-    ev_io_stop(s->run.loop, &s->writer_io);
     if (session_run_undecided(&s->run))
         session_run_enter(&s->run, SESSION_DRAIN, "the receiver has every page: waiting for commit");
     else if (s->run.session)
@@ -154,7 +149,7 @@ static const char *commit(struct server *s)
 {
     if (s->run.committed)
         return NULL;
-    if (s->run.state != SESSION_ACTIVE && s->run.state != SESSION_DRAIN)
+    if (!s->agreed)
         return "the destination has not agreed on what is outstanding: nothing to commit yet";
     s->run.committed = true;
     log_info("committed: the guest runs at the destination from now on");
@@ -176,7 +171,9 @@ const char *serve_command(void *data, const char *word)
 {
     struct server *s = data;
 
-    if (!s->run.session)
+    if (strcmp(word, "abandon") == 0 && !session_final(s->run.state))
+        return serve_abandon(s);
+    if (!s->run.session && strcmp(word, "recover") != 0)
         return "this session was started by hand";
     if (session_final(s->run.state)) {
         /* In the same turn as its own failure: xl sees to the domain. */
@@ -190,7 +187,9 @@ const char *serve_command(void *data, const char *word)
         return commit(s);
     if (strcmp(word, "abort") == 0)
         return abandon(s);
-    return "no such word: commit, abort";
+    if (strcmp(word, "recover") == 0)
+        return serve_recover(s);
+    return "no such word: commit, abort, recover";
 }
 
 bool serve_wants_custody(const struct server *s)

@@ -1,11 +1,9 @@
 /* The ends that are not COMPLETE. */
 #include <stdarg.h>
 #include <stdio.h>
-#include <sys/socket.h>
 
 #include "exit_status.h"
 #include "log.h"
-#include "net.h"
 #include "serve.h"
 
 /* Once the set is acknowledged the guest may run at the destination: from then on an end without COMPLETE
@@ -14,7 +12,7 @@ static bool may_run_there(const struct server *s)
 {
     if (s->run.session)
         return s->run.committed && !s->aborted;
-    return s->sock >= 0 && s->state >= WIRE_IN_ACTIVE;
+    return s->agreed;
 }
 
 const char *serve_advice(const struct server *s)
@@ -31,9 +29,8 @@ const char *serve_advice(const struct server *s)
     return text;
 }
 
-static void fail(struct server *s, const char *text)
+void serve_failed(struct server *s, const char *text)
 {
-    serve_drop_batch(s);
     if (s->given_up && !s->aborted)
         session_run_end(&s->run, SESSION_FAILED, EXIT_FAILED,
                         "%s. The destination has given up the guest before it ran, but has not said that its "
@@ -44,7 +41,7 @@ static void fail(struct server *s, const char *text)
                         "%s. The guest may run at the destination without %llu pages: do not unpause or "
                         "destroy domain %u "
                         "here, it keeps them%s",
-                        text, (unsigned long long)s->order.left, s->be->domid, serve_advice(s));
+                        text, (unsigned long long)s->figures->left, s->be->domid, serve_advice(s));
     else
         session_run_end(&s->run, SESSION_FAILED, EXIT_FAILED, "%s. Domain %u here is intact", text,
                         s->be->domid);
@@ -52,35 +49,30 @@ static void fail(struct server *s, const char *text)
 
 void serve_fail(struct server *s, uint32_t code, const char *fmt, ...)
 {
-    uint8_t frame[WIRE_HEAD_SIZE + 8 + WIRE_TEXT_MAX];
-    struct wire_fault fault;
+    char text[WIRE_TEXT_MAX + 1];
     va_list ap;
 
-    fault.code = code;
     va_start(ap, fmt);
-    vsnprintf(fault.text, sizeof(fault.text), fmt, ap);
+    vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
-    /* In one attempt, and only where it does not tear a frame. */
-    if (s->sock >= 0 && (!s->batch.pages || s->batch.sent == 0) && s->control_start == s->control_end) {
-        if (send(s->sock, frame, wire_put_fault(frame, WIRE_ERROR, &fault), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-            log_debug("the receiver could not be told");
-        net_say_goodbye(s->sock);
-    }
-    fail(s, fault.text);
+    serve_sender_fail(s, code, text);
+    serve_failed(s, text);
 }
 
 void serve_lost(struct server *s, const char *text)
 {
     char words[320], reason[384];
 
-    if (s->closing && s->completed) {
+    if (s->acknowledging) {
         /* It has every page, and may not have waited for the acknowledgement. */
         serve_delivered(s);
         return;
     }
+    if (serve_pause(s, text))
+        return;
     serve_transport_words(s, text, words, sizeof(words));
     snprintf(reason, sizeof(reason), "connection lost without COMPLETE: %s", words);
-    fail(s, reason);
+    serve_failed(s, reason);
 }
 
 void serve_domain_event(struct server *s)
@@ -92,6 +84,5 @@ void serve_domain_event(struct server *s)
     if ((now.exists && !now.dying) || s->destroying)
         return;
     s->our_pause = false;
-    serve_drop_batch(s);
     serve_fail(s, WIRE_ERROR_SOURCE_GONE, "domain %u is gone at the source", s->be->domid);
 }

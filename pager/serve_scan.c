@@ -26,7 +26,7 @@ static int step(struct server *s)
     uint32_t n = 0;
     int rc = 0;
 
-    if (s->run.session && !(s->features & WIRE_FEATURE_VERIFY)) {
+    if (s->run.session) {
         s->scan_gfn = gfn_bitmap_next(&s->set.map, s->scan_gfn);
         if (s->scan_gfn >= s->set.map.nr)
             s->scan_gfn = s->max_gfn + 1;
@@ -73,9 +73,6 @@ int serve_scan_all(struct server *s)
         rc = serve_scan_rest(s);
     for (last = s->max_gfn; rc == 0 && last && !gfn_bitmap_test(&s->populated, last); last--)
         ;
-    if (rc == 0)
-        rc = push_order_init(&s->order, last + 1);
-    push_order_policy(&s->order, s->options->order);
     s->nr_gfns = last + 1;
     if (rc)
         log_error("domain %u cannot be served: %s", s->be->domid, strerror(-rc));

@@ -26,10 +26,7 @@ int serve_switch(struct server *s, struct wire_fault *fault)
     s->domain = now;
     if (set_file_load(s->options->set_fd, &s->set, true, why, sizeof(why)))
         return not_ready(fault, why);
-    rc = push_order_init(&s->order, s->set.map.nr);
-    push_order_policy(&s->order, s->options->order);
-    if (rc == 0)
-        rc = serve_scan_start(s);
+    rc = serve_scan_start(s);
     if (rc)
         return not_ready(fault, strerror(-rc));
     /* No pause of ours: it is suspended, and libxl does not resume what a session owns. A pause would outlive

@@ -1,4 +1,5 @@
-/* The second channel: TRANSPORT xenpaging-pc join, with a socket for its stdin and stdout. */
+/* The channels of a session under xl: TRANSPORT xenpaging-pc join for each, with a socket for its stdin and
+ * stdout. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -17,16 +18,26 @@
 #define DELIVERY_MS   10000
 #define LEFT_BEHIND_S 1.
 
+/* The one that has most to say: who has ended in disorder, or else that of the control channel. */
+static struct serve_link *witness(struct server *s)
+{
+    for (unsigned int i = 0; i < s->n_links; i++)
+        if (s->links[i].transport.ended && !child_succeeded(&s->links[i].transport))
+            return &s->links[i];
+    return &s->links[0];
+}
+
 void serve_transport_words(struct server *s, const char *text, char *reason, size_t size)
 {
+    struct serve_link *link = witness(s);
     char how[256];
 
-    if (!s->transport.pid) {
+    if (!link->transport.pid) {
         snprintf(reason, size, "%s", text);
         return;
     }
-    child_last_words(&s->transport, LAST_WORDS_MS);
-    child_describe(&s->transport, how, sizeof(how));
+    child_last_words(&link->transport, LAST_WORDS_MS);
+    child_describe(&link->transport, how, sizeof(how));
     snprintf(reason, size, "%s; the transport %s", text, how);
 }
 
@@ -34,37 +45,47 @@ static void fail(struct server *s, const char *text)
 {
     char reason[320];
 
+    if (serve_pause(s, text))
+        return;
     serve_transport_words(s, text, reason, sizeof(reason));
     serve_fail(s, WIRE_ERROR_INTERNAL, "%s", reason);
 }
 
-static void stop_greeting(struct server *s)
+static void stop_greeting(struct serve_link *link)
 {
-    ev_io_stop(s->run.loop, &s->greeting_io);
-    ev_timer_stop(s->run.loop, &s->greeting_timer);
+    ev_io_stop(link->server->run.loop, &link->io);
+    ev_timer_stop(link->server->run.loop, &link->timer);
 }
 
-static void greeted(struct server *s)
+static void all_greeted(struct server *s)
 {
-    int fd = s->link;
-
-    stop_greeting(s);
-    s->link = -1;
     snprintf(s->bound, sizeof(s->bound), "%s", s->options->transport);
-    serve_expect_hello(s, fd);
-    session_run_enter(&s->run, SESSION_LISTEN, "joined");
+    if (serve_sender_start(s, s->links[0].fd)) {
+        fail(s, "the sender cannot be started");
+        return;
+    }
+    for (unsigned int i = 0; i < s->n_links; i++) {
+        if (i)
+            serve_sender_link(s, s->links[i].fd);
+        close(s->links[i].fd);
+        s->links[i].fd = -1;
+    }
+    if (!s->agreed)
+        session_run_enter(&s->run, SESSION_LISTEN, "joined");
 }
 
 /* Byte by byte: what comes behind the line is receive's. */
 static void on_greeting(struct ev_loop *loop, ev_io *w, int events)
 {
-    struct server *s = w->data;
-    size_t n = strlen(JOIN_GREETING);
+    static const char greeting[] = JOIN_GREETING;
+    struct serve_link *link = w->data;
+    struct server *s = link->server;
 
     (void)loop;
     (void)events;
     for (;;) {
-        ssize_t got = recv(w->fd, s->greeting + s->greeting_length, 1, MSG_DONTWAIT);
+        char c;
+        ssize_t got = recv(w->fd, &c, 1, MSG_DONTWAIT);
 
         if (got < 0 && (errno == EAGAIN || errno == EINTR))
             return;
@@ -72,22 +93,25 @@ static void on_greeting(struct ev_loop *loop, ev_io *w, int events)
             fail(s, "no channel to the destination");
             return;
         }
-        if (s->greeting[s->greeting_length] != JOIN_GREETING[s->greeting_length]) {
+        if (c != greeting[link->greeted]) {
             fail(s, "what answers through the transport is no xenpaging-pc join");
             return;
         }
-        if (++s->greeting_length == n) {
-            greeted(s);
-            return;
-        }
+        if (greeting[++link->greeted] == '\0')
+            break;
     }
+    stop_greeting(link);
+    if (++s->n_greeted == s->n_links)
+        all_greeted(s);
 }
 
 static void on_greeting_timeout(struct ev_loop *loop, ev_timer *w, int events)
 {
+    struct serve_link *link = w->data;
+
     (void)loop;
     (void)events;
-    fail(w->data, "no answer through the transport within 60 s");
+    fail(link->server, "no answer through the transport within 60 s");
 }
 
 static void on_left_behind(struct ev_loop *loop, ev_timer *w, int events)
@@ -96,7 +120,7 @@ static void on_left_behind(struct ev_loop *loop, ev_timer *w, int events)
 
     (void)loop;
     (void)events;
-    if (!session_final(s->run.state) && !s->delivered)
+    if (!session_final(s->run.state) && !s->delivered && !serve_pause(s, "the channel is lost"))
         fail(s, "the channel is lost");
 }
 
@@ -104,11 +128,13 @@ static void on_left_behind(struct ev_loop *loop, ev_timer *w, int events)
  * behind that still holds it. */
 static void on_transport_end(void *data)
 {
-    struct server *s = data;
+    struct serve_link *link = data;
+    struct server *s = link->server;
 
     if (session_final(s->run.state) || s->delivered)
         return;
-    ev_timer_start(s->run.loop, &s->transport_timer);
+    if (!ev_is_active(&s->transport_timer))
+        ev_timer_start(s->run.loop, &s->transport_timer);
 }
 
 static int send_token(int fd, const uint8_t token[32])
@@ -124,48 +150,95 @@ static int send_token(int fd, const uint8_t token[32])
     return n == 65 ? 0 : -1;
 }
 
-int serve_transport_start(struct server *s)
+/* The control channel's says how many there are besides. NULL: no memory. */
+static char *join_command(const struct server *s, unsigned int channel)
 {
-    const char *argv[] = {"/bin/sh", "-c", NULL, NULL};
-    char *command = NULL;
+    unsigned int streams = s->n_links - 1;
+    char *command, which[32] = "";
+
+    if (channel)
+        snprintf(which, sizeof(which), " --channel %u", channel);
+    else if (streams)
+        snprintf(which, sizeof(which), " --streams %u", streams);
+    if (asprintf(&command, "%s xenpaging-pc join --session %s%s", s->options->transport, s->run.session,
+                 which) < 0)
+        return NULL;
+    return command;
+}
+
+static int start(struct server *s, unsigned int channel)
+{
+    struct serve_link *link = &s->links[channel];
+    char *command = join_command(s, channel);
+    const char *argv[] = {"/bin/sh", "-c", command, NULL};
     int pair[2], rc = -1;
 
-    if (asprintf(&command, "%s xenpaging-pc join --session %s", s->options->transport, s->run.session) < 0)
+    if (!command)
         return -1;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair)) {
         log_error("socketpair: %s", strerror(errno));
         free(command);
         return -1;
     }
-    argv[2] = command;
     log_info("joining: %s", command);
-    s->link = pair[0];
-    ev_init(&s->transport_timer, on_left_behind);
-    ev_timer_set(&s->transport_timer, LEFT_BEHIND_S, 0.);
-    s->transport_timer.data = s;
+    link->fd = pair[0];
     if (fcntl(pair[0], F_SETFL, O_NONBLOCK) == 0 && send_token(pair[0], s->options->token) == 0)
-        rc = child_start(&s->transport, s->run.loop, "transport", argv, pair[1], on_transport_end, s);
+        rc = child_start(&link->transport, s->run.loop, "transport", argv, pair[1], on_transport_end, link);
     if (rc)
         log_error("the transport cannot be started");
     close(pair[1]);
     free(command);
     if (rc)
         return -1;
-    ev_io_init(&s->greeting_io, on_greeting, pair[0], EV_READ);
-    ev_timer_init(&s->greeting_timer, on_greeting_timeout, GREETING_S, 0.);
-    s->greeting_io.data = s->greeting_timer.data = s;
-    ev_io_start(s->run.loop, &s->greeting_io);
-    ev_timer_start(s->run.loop, &s->greeting_timer);
+    ev_io_init(&link->io, on_greeting, pair[0], EV_READ);
+    ev_timer_init(&link->timer, on_greeting_timeout, GREETING_S, 0.);
+    link->io.data = link->timer.data = link;
+    ev_io_start(s->run.loop, &link->io);
+    ev_timer_start(s->run.loop, &link->timer);
     return 0;
+}
+
+int serve_transport_start(struct server *s)
+{
+    ev_init(&s->transport_timer, on_left_behind);
+    ev_timer_set(&s->transport_timer, LEFT_BEHIND_S, 0.);
+    s->transport_timer.data = s;
+    s->n_links = 1 + s->options->streams;
+    s->n_greeted = 0;
+    for (unsigned int i = 0; i < s->n_links; i++) {
+        s->links[i].server = s;
+        s->links[i].channel = i;
+        s->links[i].fd = -1;
+        s->links[i].greeted = 0;
+        memset(&s->links[i].transport, 0, sizeof(s->links[i].transport));
+    }
+    for (unsigned int i = 0; i < s->n_links; i++)
+        if (start(s, i))
+            return -1;
+    return 0;
+}
+
+static void stop(struct server *s, int ms)
+{
+    ev_timer_stop(s->run.loop, &s->transport_timer);
+    for (unsigned int i = 0; i < s->n_links; i++) {
+        stop_greeting(&s->links[i]);
+        if (s->links[i].fd >= 0)
+            close(s->links[i].fd);
+        s->links[i].fd = -1;
+    }
+    for (unsigned int i = 0; i < s->n_links; i++)
+        child_end(&s->links[i].transport, ms);
 }
 
 void serve_transport_stop(struct server *s)
 {
-    stop_greeting(s);
-    ev_timer_stop(s->run.loop, &s->transport_timer);
-    if (s->link >= 0)
-        close(s->link);
-    s->link = -1;
-    /* The socket is closed by now. What is under way (the acknowledgement, the reason why) still arrives. */
-    child_end(&s->transport, s->delivered ? DELIVERY_MS : 4 * LAST_WORDS_MS);
+    /* The sockets are closed by now. What is under way (the acknowledgement, the reason why) still arrives.
+     */
+    stop(s, s->delivered ? DELIVERY_MS : 4 * LAST_WORDS_MS);
+}
+
+void serve_transport_drop(struct server *s)
+{
+    stop(s, 0);
 }

@@ -14,7 +14,7 @@
 #define SESSION_TOKEN       ".token" /* destination: until the session ends */
 #define SESSION_SERVE_TOKEN ".serve-token"
 #define SESSION_JOIN_SOCKET ".join"
-#define SESSION_JOIN_PID    ".join.pid"
+#define SESSION_PID         ".pid" /* behind that of a channel of join */
 #define SESSION_SERVE_PID   ".serve.pid"
 #define SESSION_RECEIVE_PID ".receive.pid"
 

@@ -24,8 +24,11 @@ const char session_options_help[] =
     "  --log FILE         log there instead of stderr (SIGHUP opens it anew)\n"
     "  --stats-file FILE  write the final figures there as JSON\n"
     "  --run-dir DIR      folder for status sockets (default " RUN_DIR ")\n"
-    "  --baseline         the data path of 2017: nothing of --features, and what dom0 asks for keeps its\n"
-    "                     slot of the ring until it is there\n"
+    "  --baseline         the data path of 2017, to be given to both: --streams 0; for serve --order follow; "
+    "for\n"
+    "                     receive nothing of --features, and what dom0 asks for keeps its slot of the ring "
+    "until it\n"
+    "                     is there\n"
     "  --debug            log more\n"
     "  --detach           as --daemon; returns as soon as status can show the session\n"
     "Under xl migrate --postcopy:\n"
@@ -171,4 +174,35 @@ int session_options_finish(struct session_options *options, int argc, char **arg
         return EXIT_FAILED;
     }
     return daemon_enter(&options->daemon) ? EXIT_FAILED : 0;
+}
+
+int session_options_pair(const char *text, int (*parse)(const char *text, uint32_t *value), uint32_t *first,
+                         uint32_t *second)
+{
+    char word[11]; /* 0x7fffffff */
+    size_t length = strcspn(text, ":");
+
+    if (length >= sizeof(word))
+        return -1;
+    memcpy(word, text, length);
+    word[length] = '\0';
+    if (text[length] && parse(text + length + 1, second))
+        return -1;
+    return parse(word, first);
+}
+
+static int not_root(const char *text, uint32_t *value)
+{
+    return session_options_number(text, 1, 0x7fffffff, value);
+}
+
+int session_options_account(const char *text, uid_t *uid, gid_t *gid)
+{
+    uint32_t user = 0, group = 0;
+
+    if (session_options_pair(text, not_root, &user, &group))
+        return -1;
+    *uid = user;
+    *gid = group ? group : user;
+    return 0;
 }

@@ -9,6 +9,9 @@
 
 #include "daemon.h"
 
+#define SESSION_STREAMS 1u     /* bulk channels */
+#define SESSION_NOBODY  65534u /* user and group of who talks to the network */
+
 struct session_options {
     const char *command;
     const char *domain;
@@ -86,5 +89,12 @@ int session_options_usage(const struct session_options *options, const char *fmt
  * status after saying why.
  */
 int session_options_finish(struct session_options *options, int argc, char **argv);
+
+/* FIRST[:SECOND], each for parse (0, or -1); second stays as it is if there is none. 0 or -1. */
+int session_options_pair(const char *text, int (*parse)(const char *text, uint32_t *value), uint32_t *first,
+                         uint32_t *second);
+
+/* UID[:GID], by number, neither of them root's; without GID it is the same number. 0 or -1. */
+int session_options_account(const char *text, uid_t *uid, gid_t *gid);
 
 #endif

@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
+#include "clock.h"
 #include "backend.h"
 #include "core/session.h"
 #include "status_server.h"
@@ -44,9 +45,6 @@ static inline bool session_run_undecided(const struct session_run *run)
 {
     return run->session && !run->committed;
 }
-
-/* Now, in ns of CLOCK_MONOTONIC. */
-uint64_t monotonic_ns(void);
 
 /* A count in a report, under a name that xenpaging-pc(8) explains. */
 void report_number(json_t *object, const char *name, uint64_t value);

@@ -16,6 +16,8 @@
 /* Faults at one distance that make it a stride; pages of one that are looked at for one that is free. */
 #define STEPS_SURE 3u
 #define STEPS_LOOK 64u
+/* A run goes upwards also where its stream goes downwards: the page that is needed first comes last in it. */
+#define DOWN_MOST 16u
 /* A turn is at least so many pages, and so many times as many as have been pushed since the last fault, up to
  * the end of a region: where several streams begin none waits long for its first pages, and a region that a
  * stream comes to later is whole. */
@@ -222,7 +224,7 @@ static unsigned int push_side(struct push_stream *s, unsigned int way, const str
             *first = gfn;
             side->at = gfn + n;
         } else {
-            n = push_pages_down(pages, gfn, most);
+            n = push_pages_down(pages, gfn, most < DOWN_MOST ? most : DOWN_MOST);
             *first = gfn - n + 1;
             side->at = *first ? *first - 1 : PUSH_NOWHERE;
         }

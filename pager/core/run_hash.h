@@ -1,5 +1,5 @@
 /*
- * The canonical form of a set of gfns, as doc/wire-format.md has it: ascending maximal runs, hashed with
+ * The canonical form of a set of gfns, as wire/PROTOCOL.md has it: ascending maximal runs, hashed with
  * xxh64. Both ends feed the same runs and have to come to the same count and hash.
  */
 #ifndef XENPAGING_PC_RUN_HASH_H

@@ -10,6 +10,7 @@ enum session_state {
     SESSION_DEVICE,    /* marking pages absent; the set of absent gfns is agreed on */
     SESSION_ACTIVE,    /* the guest may run at the destination */
     SESSION_PAUSED,    /* pages are absent and nobody can bring them; the guest waits where it touches one */
+    SESSION_RECOVER,   /* there are new channels: what has come by now is agreed on */
     SESSION_DRAIN,     /* every page is accounted for; closing down */
     SESSION_COMPLETED, /* final */
     SESSION_FAILED,    /* final */

@@ -13,6 +13,12 @@ static int bad_reserved(const char *name, uint64_t value, struct wire_fault *fau
     return -EPROTO;
 }
 
+/* Of HELLO and HELLO_ACK, behind the number of channels. */
+static uint32_t padding(const uint8_t *body)
+{
+    return get_u32(body + 12) >> 8;
+}
+
 int wire_get_hello(const uint8_t *body, struct wire_hello *hello, struct wire_fault *fault)
 {
     hello->version = get_u16(body + 8);
@@ -22,13 +28,16 @@ int wire_get_hello(const uint8_t *body, struct wire_hello *hello, struct wire_fa
     hello->required = get_u64(body + 24);
     memcpy(hello->uuid, body + 32, WIRE_UUID_SIZE);
     memcpy(hello->token, body + 48, WIRE_TOKEN_SIZE);
+    hello->streams = body[12];
     hello->credit_max = get_u64(body + 80);
+    hello->generation = get_u32(body + 88);
+    hello->asked_max = get_u32(body + 92);
     if (memcmp(body, magic, sizeof(magic)) != 0) {
         wire_fault_set(fault, WIRE_REFUSE_MAGIC, "not a xenpaging-pc stream (wrong magic)");
         return -EPROTO;
     }
-    if (get_u32(body + 12) != 0) {
-        bad_reserved("HELLO", get_u32(body + 12), fault);
+    if (padding(body) != 0) {
+        bad_reserved("HELLO", padding(body), fault);
         fault->code = WIRE_REFUSE_MALFORMED;
         return -EPROTO;
     }
@@ -47,10 +56,13 @@ int wire_get_hello_ack(const uint8_t *body, struct wire_hello_ack *ack, struct w
                        body[11], WIRE_VERSION, WIRE_PAGE_SHIFT);
         return -EPROTO;
     }
-    if (get_u32(body + 12) != 0)
-        return bad_reserved("HELLO_ACK", get_u32(body + 12), fault);
-    if (get_u64(body + 56) != 0)
-        return bad_reserved("HELLO_ACK", get_u64(body + 56), fault);
+    if (padding(body) != 0)
+        return bad_reserved("HELLO_ACK", padding(body), fault);
+    if (get_u32(body + 60) != 0 || get_u64(body + 96) != 0)
+        return bad_reserved("HELLO_ACK", get_u32(body + 60) | get_u64(body + 96), fault);
+    ack->streams = body[12];
+    ack->generation = get_u32(body + 56);
+    memcpy(ack->ticket, body + 64, WIRE_TICKET_SIZE);
     ack->features = get_u64(body + 16);
     memcpy(ack->uuid, body + 24, WIRE_UUID_SIZE);
     ack->populated = get_u64(body + 40);
@@ -60,6 +72,33 @@ int wire_get_hello_ack(const uint8_t *body, struct wire_hello_ack *ack, struct w
                        (unsigned long long)ack->populated, (unsigned long long)ack->nr_gfns);
         return -EPROTO;
     }
+    return 0;
+}
+
+int wire_get_join(const uint8_t *body, struct wire_join *join, struct wire_fault *fault)
+{
+    join->version = get_u16(body + 8);
+    join->role = body[10];
+    join->index = body[11];
+    join->generation = get_u32(body + 12);
+    memcpy(join->ticket, body + 16, WIRE_TICKET_SIZE);
+    if (memcmp(body, magic, sizeof(magic)) != 0) {
+        wire_fault_set(fault, WIRE_REFUSE_MAGIC, "not a xenpaging-pc stream (wrong magic)");
+        return -EPROTO;
+    }
+    if (get_u64(body + 48) != 0) {
+        bad_reserved("JOIN", get_u64(body + 48), fault);
+        fault->code = WIRE_REFUSE_MALFORMED;
+        return -EPROTO;
+    }
+    return 0;
+}
+
+int wire_get_join_ack(const uint8_t *body, uint32_t *index, struct wire_fault *fault)
+{
+    *index = get_u32(body);
+    if (get_u32(body + 4) != 0)
+        return bad_reserved("JOIN_ACK", get_u32(body + 4), fault);
     return 0;
 }
 
@@ -94,20 +133,9 @@ int wire_get_set(const uint8_t *body, uint32_t length, uint32_t *n, struct wire_
     return 0;
 }
 
-int wire_get_runs(const uint8_t *body, uint32_t length, uint32_t allowed_flags, uint32_t most_word,
-                  uint32_t *n, uint32_t *flags, struct wire_fault *fault)
+static int check_runs(const uint8_t *body, uint32_t n, uint32_t most_word, struct wire_fault *fault)
 {
-    *n = get_u32(body);
-    *flags = get_u32(body + 4);
-    if (*n == 0 || *n > WIRE_ASK_MAX || length != 8 + 16 * *n) {
-        wire_fault_set(fault, WIRE_ERROR_PROTOCOL, "list of %u runs in a body of %u bytes", *n, length);
-        return -EPROTO;
-    }
-    if (*flags & ~allowed_flags) {
-        wire_fault_set(fault, WIRE_ERROR_PROTOCOL, "unknown flags 0x%x with a list of runs", *flags);
-        return -EPROTO;
-    }
-    for (uint32_t i = 0; i < *n; i++) {
+    for (uint32_t i = 0; i < n; i++) {
         struct wire_run run = wire_run(body, i);
 
         if (run.count == 0 || run.count > WIRE_RUN_MAX || run.first > WIRE_GFN_LIMIT - run.count) {
@@ -125,32 +153,61 @@ int wire_get_runs(const uint8_t *body, uint32_t length, uint32_t allowed_flags, 
     return 0;
 }
 
+int wire_get_runs(const uint8_t *body, uint32_t length, uint32_t allowed_flags, uint32_t most_word,
+                  uint32_t *n, uint32_t *flags, struct wire_fault *fault)
+{
+    *n = get_u32(body);
+    *flags = get_u32(body + 4);
+    if (*n == 0 || *n > WIRE_ASK_MAX || length != 8 + 16 * *n) {
+        wire_fault_set(fault, WIRE_ERROR_PROTOCOL, "list of %u runs in a body of %u bytes", *n, length);
+        return -EPROTO;
+    }
+    if (*flags & ~allowed_flags) {
+        wire_fault_set(fault, WIRE_ERROR_PROTOCOL, "unknown flags 0x%x with a list of runs", *flags);
+        return -EPROTO;
+    }
+    return check_runs(body, *n, most_word, fault);
+}
+
 int wire_get_pages_head(const uint8_t *body, uint32_t length, uint32_t *n, uint32_t *flags,
                         struct wire_fault *fault)
 {
     *n = get_u32(body);
     *flags = get_u32(body + 4);
-    if (*n == 0 || *n > WIRE_BATCH_MAX || length != 8 + *n * (16 + WIRE_PAGE_SIZE)) {
-        wire_fault_set(fault, WIRE_ERROR_PROTOCOL, "PAGES says %u pages in a body of %u bytes", *n, length);
+    if (*n == 0 || *n > WIRE_BATCH_MAX || length < 8 + 16 * *n) {
+        wire_fault_set(fault, WIRE_ERROR_PROTOCOL, "PAGES says %u runs in a body of %u bytes", *n, length);
         return -EPROTO;
     }
-    if (*flags & ~(WIRE_PAGES_COMPARE | WIRE_PAGES_HASHED)) {
+    if (*flags & ~(WIRE_PAGES_COMPARE | WIRE_PAGES_HASHED | WIRE_PAGES_ASKED)) {
         wire_fault_set(fault, WIRE_ERROR_PROTOCOL, "unknown flags 0x%x in PAGES", *flags);
         return -EPROTO;
     }
     return 0;
 }
 
-int wire_get_credit(const uint8_t *body, uint32_t *pages, struct wire_fault *fault)
+int wire_get_pages_runs(const uint8_t *body, uint32_t length, uint32_t n, uint32_t flags, uint32_t *contents,
+                        struct wire_fault *fault)
 {
-    *pages = get_u32(body);
-    if (get_u32(body + 4) != 0)
-        return bad_reserved("CREDIT", get_u32(body + 4), fault);
-    if (*pages == 0 || *pages > WIRE_CREDIT_MAX) {
-        wire_fault_set(fault, WIRE_ERROR_PROTOCOL, "CREDIT of %u pages", *pages);
+    uint32_t each = WIRE_PAGE_SIZE + (flags & WIRE_PAGES_HASHED ? 8 : 0);
+
+    if (check_runs(body, n, WIRE_ZERO, fault))
+        return -EPROTO;
+    *contents = 0; /* at most WIRE_BATCH_MAX * WIRE_RUN_MAX */
+    for (uint32_t i = 0; i < n; i++)
+        if (wire_run(body, i).word == WIRE_CONTENTS)
+            *contents += wire_run(body, i).count;
+    if (*contents > WIRE_PAGES_MAX || length != 8 + 16 * n + *contents * each) {
+        wire_fault_set(fault, WIRE_ERROR_PROTOCOL,
+                       "PAGES says %u runs with the contents of %u pages in a body of %u bytes", n, *contents,
+                       length);
         return -EPROTO;
     }
     return 0;
+}
+
+uint64_t wire_hash(const uint8_t *body, uint32_t n, uint32_t index)
+{
+    return get_u64(body + 8 + 16 * (size_t)n + 8 * (size_t)index);
 }
 
 int wire_get_gone(const uint8_t *body, uint32_t *reason, struct wire_fault *fault)

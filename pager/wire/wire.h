@@ -1,4 +1,4 @@
-/* The wire protocol of doc/wire-format.md: numbers, and the messages as structs. */
+/* The wire protocol of PROTOCOL.md: numbers, and the messages as structs. */
 #ifndef XENPAGING_PC_WIRE_H
 #define XENPAGING_PC_WIRE_H
 
@@ -10,23 +10,29 @@
 #define WIRE_PAGE_SHIFT  12u
 #define WIRE_VERSION     1u
 #define WIRE_HEAD_SIZE   8u
-#define WIRE_HELLO_SIZE  88u
-#define WIRE_ACK_SIZE    64u
+#define WIRE_HELLO_SIZE  96u
+#define WIRE_ACK_SIZE    104u
+#define WIRE_JOIN_SIZE   56u
 #define WIRE_TEXT_MAX    200u
 #define WIRE_RUNS_MAX    4096u
 #define WIRE_ASK_MAX     256u /* runs in a REQUEST or DROP */
 #define WIRE_RUN_MAX     512u /* pages in one of those */
-#define WIRE_BATCH_MAX   64u
+#define WIRE_BATCH_MAX   64u  /* runs in PAGES */
+#define WIRE_PAGES_MAX   512u /* pages with contents in PAGES */
+#define WIRE_STREAMS_MAX 8u   /* bulk channels */
+#define WIRE_ASKED_MAX   4096u
 #define WIRE_CREDIT_MAX  1048576u
 #define WIRE_GFN_LIMIT   (UINT64_C(1) << 40)
 #define WIRE_CONTROL_MAX (8u + 16u * WIRE_RUNS_MAX) /* largest body but that of PAGES */
-#define WIRE_ENTRIES_MAX (8u + 16u * WIRE_BATCH_MAX)
+#define WIRE_ENTRIES_MAX (8u + 16u * WIRE_BATCH_MAX + 8u * WIRE_PAGES_MAX)
 #define WIRE_TOKEN_SIZE  32u
+#define WIRE_TICKET_SIZE 32u
 #define WIRE_UUID_SIZE   16u
 
 #define WIRE_FEATURE_HASH   (UINT64_C(1) << 0)
 #define WIRE_FEATURE_VERIFY (UINT64_C(1) << 1)
-#define WIRE_FEATURES       (WIRE_FEATURE_HASH | WIRE_FEATURE_VERIFY)
+#define WIRE_FEATURE_ZERO   (UINT64_C(1) << 2)
+#define WIRE_FEATURES       (WIRE_FEATURE_HASH | WIRE_FEATURE_VERIFY | WIRE_FEATURE_ZERO)
 
 #define WIRE_REQUEST_RESEND 1u
 /* How urgent a run of REQUEST is. */
@@ -36,8 +42,13 @@
 
 #define WIRE_PAGES_COMPARE 1u
 #define WIRE_PAGES_HASHED  2u
+#define WIRE_PAGES_ASKED   4u /* answers to REQUEST: they use no credit */
+/* What a run of PAGES is. */
+#define WIRE_CONTENTS 0u
+#define WIRE_ZERO     1u
 
-enum wire_role { WIRE_RECEIVER = 1, WIRE_SERVER = 2 };
+enum wire_role { WIRE_RECEIVER = 1, WIRE_SERVER = 2, WIRE_JOINER = 3 };
+enum wire_channel { WIRE_CONTROL, WIRE_BULK };
 
 enum wire_type {
     WIRE_HELLO = 1,
@@ -56,11 +67,25 @@ enum wire_type {
     WIRE_COMPLETE_ACK,
     WIRE_GONE,
     WIRE_ERROR,
+    WIRE_JOIN,
+    WIRE_JOIN_ACK,
+    WIRE_ACK,
+    WIRE_RECEIVED,
+    WIRE_RECEIVED_END,
+    WIRE_RESUME_ACK,
     WIRE_TYPES,
 };
 
 /* States of a connection; a set of them is a mask of 1 << state. */
-enum wire_state { WIRE_IN_HELLO, WIRE_IN_SET, WIRE_IN_ACTIVE, WIRE_IN_VERIFY, WIRE_IN_COMPLETE, WIRE_STATES };
+enum wire_state {
+    WIRE_IN_HELLO,
+    WIRE_IN_SET,
+    WIRE_IN_ACTIVE,
+    WIRE_IN_VERIFY,
+    WIRE_IN_COMPLETE,
+    WIRE_IN_RESUME,
+    WIRE_STATES
+};
 
 enum wire_code {
     WIRE_OK = 0,
@@ -70,10 +95,11 @@ enum wire_code {
     WIRE_REFUSE_PAGE_SIZE,
     WIRE_REFUSE_FEATURES,
     WIRE_REFUSE_UUID,
-    WIRE_REFUSE_CREDIT,
+    WIRE_REFUSE_BOUNDS,
     WIRE_REFUSE_BUSY,
     WIRE_REFUSE_MALFORMED,
     WIRE_REFUSE_NOT_READY,
+    WIRE_REFUSE_GENERATION,
     WIRE_ERROR_PROTOCOL = 16,
     WIRE_ERROR_SET,
     WIRE_ERROR_MAP,
@@ -99,7 +125,10 @@ struct wire_hello {
     uint64_t required;
     uint8_t uuid[WIRE_UUID_SIZE];
     uint8_t token[WIRE_TOKEN_SIZE];
+    uint8_t streams;     /* most bulk channels */
     uint64_t credit_max; /* pages */
+    uint32_t generation; /* that it was in last; 0: none */
+    uint32_t asked_max;  /* pages asked for and not come */
 };
 
 struct wire_hello_ack {
@@ -107,6 +136,17 @@ struct wire_hello_ack {
     uint8_t uuid[WIRE_UUID_SIZE];
     uint64_t populated; /* pages */
     uint64_t nr_gfns;   /* largest populated gfn + 1 */
+    uint8_t streams;
+    uint32_t generation;
+    uint8_t ticket[WIRE_TICKET_SIZE];
+};
+
+struct wire_join {
+    uint16_t version;
+    uint8_t role;
+    uint8_t index;
+    uint32_t generation;
+    uint8_t ticket[WIRE_TICKET_SIZE];
 };
 
 struct wire_run {
@@ -138,11 +178,11 @@ const char *wire_state_name(unsigned int state);
 const char *wire_code_name(unsigned int code);
 
 /*
- * May a frame of this type and body length, sent by the other end, come now? role is our own. Returns 0, or
- * -EPROTO with fault set.
+ * May a frame of this type and body length, sent by the other end, come now on such a channel? role is our
+ * own. Returns 0, or -EPROTO with fault set.
  */
-int wire_allowed(unsigned int type, uint32_t length, enum wire_role role, enum wire_state state,
-                 struct wire_fault *fault);
+int wire_allowed(unsigned int type, uint32_t length, enum wire_role role, enum wire_channel channel,
+                 enum wire_state state, struct wire_fault *fault);
 
 /*
  * Encoders write header and body to out (which has to have room for WIRE_HEAD_SIZE and the largest body of
@@ -151,9 +191,11 @@ int wire_allowed(unsigned int type, uint32_t length, enum wire_role role, enum w
 size_t wire_put_hello(uint8_t *out, const struct wire_hello *hello);
 size_t wire_put_hello_ack(uint8_t *out, const struct wire_hello_ack *ack);
 size_t wire_put_fault(uint8_t *out, enum wire_type refuse_or_error, const struct wire_fault *fault);
-size_t wire_put_pair(uint8_t *out, enum wire_type type, uint64_t a, uint64_t b);  /* SET_END, SET_ACK */
-size_t wire_put_words(uint8_t *out, enum wire_type type, uint32_t a, uint32_t b); /* CREDIT, VERIFY, GONE */
-size_t wire_put_count(uint8_t *out, enum wire_type type, uint64_t count);         /* VERIFY_END */
+/* SET_END, SET_ACK, RECEIVED_END, RESUME_ACK */
+size_t wire_put_pair(uint8_t *out, enum wire_type type, uint64_t a, uint64_t b);
+size_t wire_put_words(uint8_t *out, enum wire_type type, uint32_t a, uint32_t b); /* VERIFY, GONE, JOIN_ACK */
+size_t wire_put_count(uint8_t *out, enum wire_type type, uint64_t count); /* VERIFY_END, CREDIT, ACK */
+size_t wire_put_join(uint8_t *out, const struct wire_join *join);
 size_t wire_put_complete(uint8_t *out, const struct wire_complete *complete);
 size_t wire_put_complete_ack(uint8_t *out, uint64_t set, uint64_t sent, uint64_t resent);
 
@@ -162,7 +204,10 @@ size_t wire_put_complete_ack(uint8_t *out, uint64_t set, uint64_t sent, uint64_t
 void wire_add_run(uint8_t *out, uint32_t index, uint64_t first, uint32_t count, uint32_t word);
 void wire_add_pair(uint8_t *out, uint32_t index, uint64_t a, uint64_t b);
 size_t wire_finish_list(uint8_t *out, enum wire_type type, uint32_t n, uint32_t flags); /* all but PAGES */
-size_t wire_finish_pages_head(uint8_t *out, uint32_t n, uint32_t flags); /* without the data that follows */
+/* PAGES without the contents that follow: n runs, which have as many pages with contents. Of each of those
+ * the hash, behind the runs, if HASHED is in flags. */
+void wire_add_hash(uint8_t *out, uint32_t n, uint32_t index, uint64_t hash);
+size_t wire_finish_pages_head(uint8_t *out, uint32_t n, uint32_t contents, uint32_t flags);
 
 /*
  * Decoders look at a body whose length wire_allowed() has accepted. They return 0, or -EPROTO with fault set.
@@ -177,9 +222,15 @@ int wire_get_set(const uint8_t *body, uint32_t length, uint32_t *n, struct wire_
 /* Runs of REQUEST or DROP: none is empty, too long, passes WIRE_GFN_LIMIT or has a word above most_word. */
 int wire_get_runs(const uint8_t *body, uint32_t length, uint32_t allowed_flags, uint32_t most_word,
                   uint32_t *n, uint32_t *flags, struct wire_fault *fault);
+/* The first 8 bytes of PAGES; and when its n runs are there, how many pages have contents. */
 int wire_get_pages_head(const uint8_t *body, uint32_t length, uint32_t *n, uint32_t *flags,
                         struct wire_fault *fault);
-int wire_get_credit(const uint8_t *body, uint32_t *pages, struct wire_fault *fault);
+int wire_get_pages_runs(const uint8_t *body, uint32_t length, uint32_t n, uint32_t flags, uint32_t *contents,
+                        struct wire_fault *fault);
+uint64_t wire_hash(const uint8_t *body, uint32_t n, uint32_t index); /* of page index, behind n runs */
+int wire_get_join(const uint8_t *body, struct wire_join *join, struct wire_fault *fault);
+/* The index of the channel. */
+int wire_get_join_ack(const uint8_t *body, uint32_t *index, struct wire_fault *fault);
 void wire_get_pair(const uint8_t *body, uint64_t *a, uint64_t *b);
 uint64_t wire_get_count(const uint8_t *body);
 void wire_get_complete(const uint8_t *body, struct wire_complete *complete);
@@ -189,11 +240,16 @@ void wire_pair(const uint8_t *body, uint32_t index, uint64_t *a, uint64_t *b);
 
 /*
  * What S answers to a HELLO. expect says what S knows: version, page_shift, uuid, token, and in offered the
- * features it has. Returns 0 with the features in use, or -EPROTO with the first reason in the order of
- * doc/wire-format.md.
+ * features it has, in generation
+ * the last one. Returns 0 with the features in use, or -EPROTO with the first reason in the order of
+ * PROTOCOL.md.
  */
 int wire_judge_hello(const struct wire_hello *hello, const struct wire_hello *expect, uint64_t *features,
                      struct wire_fault *fault);
+
+/* And to a JOIN, with index the number of channels, of which those of the bits in joined are there. */
+int wire_judge_join(const struct wire_join *join, const struct wire_join *expect, uint32_t joined,
+                    struct wire_fault *fault);
 
 /* What R thinks of HELLO_ACK, given the HELLO that it sent. 0 or -EPROTO. */
 int wire_judge_hello_ack(const struct wire_hello_ack *ack, const struct wire_hello *sent,

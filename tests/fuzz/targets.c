@@ -20,62 +20,162 @@
             abort();                                                                                         \
     } while (0)
 
+static bool printable(const char *text, size_t most)
+{
+    size_t n = strlen(text);
+
+    for (size_t i = 0; i < n; i++)
+        if (text[i] < 0x20 || text[i] > 0x7e)
+            return false;
+    return n <= most;
+}
+
+/* Nothing is refused without a reason, and one that can be said. */
+static void refused(const struct wire_fault *fault)
+{
+    REQUIRE(fault->code != WIRE_OK && printable(fault->text, WIRE_TEXT_MAX));
+}
+
+static void decode_hello(const uint8_t *body)
+{
+    struct wire_hello hello,
+        expect = {.version = WIRE_VERSION, .page_shift = WIRE_PAGE_SHIFT, .offered = WIRE_FEATURES};
+    struct wire_fault fault;
+    uint64_t features;
+
+    if (wire_get_hello(body, &hello, &fault) || wire_judge_hello(&hello, &expect, &features, &fault)) {
+        refused(&fault);
+        return;
+    }
+    REQUIRE((features & ~hello.offered) == 0 && (features & ~expect.offered) == 0 &&
+            (hello.required & ~features) == 0);
+    REQUIRE(hello.streams <= WIRE_STREAMS_MAX && hello.credit_max >= 1 &&
+            hello.credit_max <= WIRE_CREDIT_MAX && hello.asked_max >= 1 && hello.asked_max <= WIRE_ASKED_MAX);
+}
+
+static void decode_hello_ack(const uint8_t *body)
+{
+    struct wire_hello sent = {.offered = WIRE_FEATURES, .streams = 2};
+    struct wire_hello_ack ack;
+    struct wire_fault fault;
+
+    if (wire_get_hello_ack(body, &ack, &fault) || wire_judge_hello_ack(&ack, &sent, &fault)) {
+        refused(&fault);
+        return;
+    }
+    REQUIRE((ack.features & ~sent.offered) == 0 && ack.streams <= sent.streams && ack.generation == 1 &&
+            ack.populated <= ack.nr_gfns && ack.nr_gfns <= WIRE_GFN_LIMIT);
+}
+
+static void decode_join(const uint8_t *body)
+{
+    const struct wire_join expect = {.version = WIRE_VERSION, .index = 2, .generation = 1};
+    struct wire_join join;
+    struct wire_fault fault;
+
+    if (wire_get_join(body, &join, &fault) || wire_judge_join(&join, &expect, 1, &fault)) {
+        refused(&fault);
+        return;
+    }
+    REQUIRE(join.index == 1);
+}
+
+static void check_run(const struct wire_run *run, uint32_t most_word)
+{
+    REQUIRE(run->count >= 1 && run->count <= WIRE_RUN_MAX && run->word <= most_word);
+    REQUIRE(run->first < WIRE_GFN_LIMIT && run->first + run->count <= WIRE_GFN_LIMIT);
+}
+
+static void decode_set(const struct frame_reader *reader, struct push_order *order, struct run_hash *set)
+{
+    const uint8_t *body = reader->body;
+    struct wire_fault fault;
+    uint64_t first, count;
+    uint32_t n;
+
+    if (wire_get_set(body, reader->length, &n, &fault)) {
+        refused(&fault);
+        return;
+    }
+    REQUIRE(n >= 1 && n <= WIRE_RUNS_MAX && reader->length == 8 + 16 * n);
+    for (uint32_t i = 0; i < n; i++) {
+        wire_pair(body, i, &first, &count);
+        if (run_hash_add(set, first, count, order->set.nr))
+            break;
+        REQUIRE(count >= 1 && count <= order->set.nr && first <= order->set.nr - count);
+        push_order_add(order, first, count);
+    }
+}
+
+static void decode_runs(const struct frame_reader *reader, struct push_order *order)
+{
+    bool drop = reader->type == WIRE_DROP;
+    uint32_t n, flags, most_word = drop ? 0 : WIRE_VCPU_WAITS;
+    struct wire_fault fault;
+
+    if (wire_get_runs(reader->body, reader->length, drop ? 0 : WIRE_REQUEST_RESEND, most_word, &n, &flags,
+                      &fault)) {
+        refused(&fault);
+        return;
+    }
+    REQUIRE(n >= 1 && n <= WIRE_ASK_MAX && reader->length == 8 + 16 * n);
+    for (uint32_t i = 0; i < n; i++) {
+        struct wire_run run = wire_run(reader->body, i);
+
+        check_run(&run, most_word);
+        for (uint64_t gfn = run.first; gfn < run.first + run.count; gfn++) {
+            if (drop)
+                push_order_drop(order, gfn);
+            else
+                push_order_request(order, gfn, run.word, flags, 0);
+        }
+    }
+}
+
 static void decode(const struct frame_reader *reader, struct push_order *order, struct run_hash *set)
 {
     const uint8_t *body = reader->body;
-    struct wire_hello hello,
-        expect = {.version = WIRE_VERSION, .page_shift = WIRE_PAGE_SHIFT, .offered = WIRE_FEATURES};
-    struct wire_hello_ack ack;
     struct wire_complete complete;
     struct wire_fault theirs, fault;
-    uint64_t a, b;
-    uint32_t n, flags;
+    uint32_t n;
 
     switch (reader->type) {
     case WIRE_HELLO:
-        if (wire_get_hello(body, &hello, &fault) == 0)
-            wire_judge_hello(&hello, &expect, &a, &fault);
+        decode_hello(body);
         break;
     case WIRE_HELLO_ACK:
-        if (wire_get_hello_ack(body, &ack, &fault) == 0)
-            wire_judge_hello_ack(&ack, &expect, &fault);
+        decode_hello_ack(body);
+        break;
+    case WIRE_JOIN:
+        decode_join(body);
+        break;
+    case WIRE_JOIN_ACK:
+        if (wire_get_join_ack(body, &n, &fault))
+            refused(&fault);
         break;
     case WIRE_REFUSE:
     case WIRE_ERROR:
-        if (wire_get_fault(body, reader->length, &theirs, &fault) == 0)
-            REQUIRE(strlen(theirs.text) <= WIRE_TEXT_MAX);
+        if (wire_get_fault(body, reader->length, &theirs, &fault))
+            refused(&fault);
+        else
+            REQUIRE(printable(theirs.text, WIRE_TEXT_MAX));
         break;
     case WIRE_SET:
-        if (wire_get_set(body, reader->length, &n, &fault))
-            break;
-        for (uint32_t i = 0; i < n; i++) {
-            wire_pair(body, i, &a, &b);
-            if (run_hash_add(set, a, b, order->set.nr))
-                break;
-            for (uint64_t gfn = a; gfn < a + b; gfn++)
-                push_order_add(order, gfn, 1);
-        }
+        decode_set(reader, order, set);
         break;
     case WIRE_REQUEST:
     case WIRE_DROP:
-        if (wire_get_runs(body, reader->length, WIRE_REQUEST_RESEND, WIRE_VCPU_WAITS, &n, &flags, &fault))
-            break;
-        for (uint32_t i = 0; i < n; i++) {
-            struct wire_run run = wire_run(body, i);
-
-            for (uint64_t gfn = run.first; gfn < run.first + run.count; gfn++) {
-                if (reader->type == WIRE_DROP)
-                    push_order_drop(order, gfn);
-                else
-                    push_order_request(order, gfn, run.word, flags, 0);
-            }
-        }
+        decode_runs(reader, order);
         break;
     case WIRE_CREDIT:
-        wire_get_credit(body, &n, &fault);
+    case WIRE_ACK:
+        wire_get_count(body);
         break;
     case WIRE_GONE:
-        wire_get_gone(body, &n, &fault);
+        if (wire_get_gone(body, &n, &fault))
+            refused(&fault);
+        else
+            REQUIRE(n >= WIRE_GONE_DESTROYED && n <= WIRE_GONE_HANDED_BACK);
         break;
     case WIRE_COMPLETE:
         wire_get_complete(body, &complete);
@@ -85,26 +185,48 @@ static void decode(const struct frame_reader *reader, struct push_order *order, 
     }
 }
 
-void fuzz_frames(const uint8_t *data, size_t size)
+/* The head of PAGES: bytes of contents that follow. */
+static size_t decode_pages(const struct frame_reader *reader)
+{
+    uint64_t hashes = 0;
+    uint32_t contents = 0;
+
+    REQUIRE(reader->runs >= 1 && reader->runs <= WIRE_BATCH_MAX && reader->pages <= WIRE_PAGES_MAX);
+    REQUIRE((reader->flags & ~(WIRE_PAGES_COMPARE | WIRE_PAGES_HASHED | WIRE_PAGES_ASKED)) == 0);
+    for (uint32_t i = 0; i < reader->runs; i++) {
+        struct wire_run run = wire_run(reader->body, i);
+
+        check_run(&run, WIRE_ZERO);
+        contents += run.word == WIRE_CONTENTS ? run.count : 0;
+    }
+    REQUIRE(contents == reader->pages);
+    if (reader->flags & WIRE_PAGES_HASHED)
+        for (uint32_t i = 0; i < reader->pages; i++, hashes++)
+            wire_hash(reader->body, reader->runs, i);
+    /* What is there by now is all but the contents. */
+    REQUIRE(reader->have == 8 + 16 * reader->runs + 8 * hashes &&
+            reader->length == reader->have + (size_t)contents * WIRE_PAGE_SIZE);
+    return (size_t)contents * WIRE_PAGE_SIZE;
+}
+
+/* Where a receiver and a serve, and each of their channels, begin: the first byte of the input. */
+static enum wire_state begin(struct frame_reader *reader, uint8_t how)
+{
+    frame_reader_init(reader, how & 1 ? WIRE_RECEIVER : WIRE_SERVER, how & 2 ? WIRE_BULK : WIRE_CONTROL);
+    return (enum wire_state)(how / 4 % WIRE_STATES);
+}
+
+static void feed(const uint8_t *data, size_t size, struct push_order *order, struct run_hash *set)
 {
     static struct frame_reader reader;
-    struct push_order order;
-    struct run_hash set;
-    uint64_t gfns[WIRE_BATCH_MAX], first;
-    enum wire_state state;
+    enum wire_state state = begin(&reader, data[0]);
     size_t done = 1, skip;
 
-    if (size < 1)
-        return;
-    REQUIRE(push_order_init(&order, 300) == 0);
-    run_hash_init(&set);
-    frame_reader_init(&reader, data[0] & 1 ? WIRE_RECEIVER : WIRE_SERVER);
-    state = (enum wire_state)(data[0] / 2 % WIRE_STATES);
     while (done < size) {
         uint8_t *where;
         size_t n = frame_reader_space(&reader, &where);
 
-        REQUIRE(n > 0);
+        REQUIRE(n > 0 && n <= sizeof(reader.body));
         if (n > size - done)
             n = size - done;
         memcpy(where, data + done, n);
@@ -113,21 +235,38 @@ void fuzz_frames(const uint8_t *data, size_t size)
         case FRAME_MORE:
             break;
         case FRAME_DONE:
-            decode(&reader, &order, &set);
+            /* It was allowed before the body was read. */
+            REQUIRE(wire_allowed(reader.type, reader.length, reader.role, reader.channel, state,
+                                 &reader.fault) == 0);
+            decode(&reader, order, set);
             state = (enum wire_state)((state + reader.length) % WIRE_STATES);
             frame_reader_next(&reader);
+            REQUIRE(frame_reader_idle(&reader));
             break;
         case FRAME_PAGES:
-            REQUIRE(reader.pages >= 1 && reader.pages <= WIRE_BATCH_MAX);
-            skip = (size_t)reader.pages * WIRE_PAGE_SIZE;
+            REQUIRE(reader.role == WIRE_RECEIVER);
+            skip = decode_pages(&reader);
             done = skip < size - done ? done + skip : size;
             frame_reader_next(&reader);
             break;
         case FRAME_BAD:
-            REQUIRE(reader.fault.code != WIRE_OK && strlen(reader.fault.text) <= WIRE_TEXT_MAX);
+            refused(&reader.fault);
             done = size;
         }
     }
+}
+
+void fuzz_frames(const uint8_t *data, size_t size)
+{
+    struct push_order order;
+    struct run_hash set;
+    uint64_t gfns[WIRE_BATCH_MAX], first;
+
+    if (size < 1)
+        return;
+    REQUIRE(push_order_init(&order, 300) == 0);
+    run_hash_init(&set);
+    feed(data, size, &order, &set);
     while (push_order_next_urgent(&order, gfns, WIRE_BATCH_MAX) || push_order_next_run(&order, &first, 512))
         ;
     REQUIRE(order.left == 0 && order.urgent_left == 0 && order.hinted_left == 0 &&

@@ -132,6 +132,13 @@ static void be_unmap(struct backend *be, void *address, unsigned int n)
         free(address);
 }
 
+static int be_confine(struct backend *be, int *fd)
+{
+    (void)be;
+    *fd = -1;
+    return 0;
+}
+
 /* A source is asked for nothing else. */
 static const struct backend_ops ops = {
     .name = "native source",
@@ -146,6 +153,7 @@ static const struct backend_ops ops = {
     .owned = be_owned,
     .life_fd = be_life_fd,
     .ack_life = be_ack_life,
+    .confine = be_confine,
     .map = be_map,
     .unmap = be_unmap,
 };

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <setjmp.h>
@@ -11,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -69,10 +71,18 @@ void fixture_init(struct fixture *f)
     f->destination.vcpus = 4;
     f->destination.touches = 400;
     f->destination.features = FEATURES_ALL;
-    f->serve = (struct serve_options){
-        .domain = "g", .listen = "127.0.0.1:0", .run_dir = f->dir, .bound = tell_bound, .open = fake_open};
+    f->serve = (struct serve_options){.domain = "g",
+                                      .listen = "127.0.0.1:0",
+                                      .run_dir = f->dir,
+                                      .streams = 1,
+                                      .sender_uid = 65532,
+                                      .sender_gid = 65531,
+                                      .empty_dir = empty,
+                                      .bound = tell_bound,
+                                      .open = fake_open};
     f->receive = (struct receive_options){.domain = "g",
                                           .connect = f->address,
+                                          .streams = 1,
                                           .run_dir = f->dir,
                                           .empty_dir = empty,
                                           .slots = 64,
@@ -206,30 +216,26 @@ static void testify(void)
 
 int fixture_wait(pid_t pid)
 {
-    struct timespec patience = {PATIENCE_S, 0};
-    sigset_t set, old;
+    /* Not by SIGCHLD: one that another thread of the test takes is lost. */
+    struct pollfd p = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
     int status, rc;
 
-    sigemptyset(&set);
-    sigaddset(&set, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &set, &old);
-    while (waitpid(pid, &status, WNOHANG) == 0) {
-        while ((rc = sigtimedwait(&set, NULL, &patience)) < 0 && errno == EINTR)
-            ;
-        if (rc < 0) {
-            fprintf(stderr, "process %d hangs: %d seconds\n", pid, PATIENCE_S);
-            testify();
-            sigprocmask(SIG_SETMASK, &old, NULL);
-            fail();
-        }
+    assert_true(p.fd >= 0);
+    while ((rc = poll(&p, 1, PATIENCE_S * 1000)) < 0 && errno == EINTR)
+        ;
+    close(p.fd);
+    if (rc == 0) {
+        fprintf(stderr, "process %d hangs: %d seconds\n", pid, PATIENCE_S);
+        testify();
+        fail();
     }
-    sigprocmask(SIG_SETMASK, &old, NULL);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
     if (WIFSIGNALED(status))
         return -WTERMSIG(status);
     return WEXITSTATUS(status);
 }
 
-static FILE *connect_status(struct fixture *f, const char *role)
+static FILE *connect_status(struct fixture *f, const char *role, int tries)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     struct timeval patience = {PATIENCE_S, 0};
@@ -239,7 +245,7 @@ static FILE *connect_status(struct fixture *f, const char *role)
              strcmp(role, "serve") == 0 ? 7 : 8);
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     /* It is being started: its socket will be there in a moment, or fixture_wait() finds it ended. */
-    for (int i = 0; i < 6000 && connect(fd, (struct sockaddr *)&addr, sizeof(addr)); i++)
+    while (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) && --tries)
         usleep(10000);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
     return fdopen(fd, "r");
@@ -257,7 +263,7 @@ static bool seen(const json_t *report, const char *state)
 
 json_t *fixture_await(struct fixture *f, const char *role, const char *state)
 {
-    FILE *stream = connect_status(f, role);
+    FILE *stream = connect_status(f, role, 6000);
     json_t *report;
 
     while ((report = json_loadf(stream, JSON_DISABLE_EOF_CHECK, NULL)) && !seen(report, state))
@@ -267,9 +273,18 @@ json_t *fixture_await(struct fixture *f, const char *role, const char *state)
     return report;
 }
 
+json_t *fixture_try_status(struct fixture *f, const char *role)
+{
+    FILE *stream = connect_status(f, role, 1);
+    json_t *report = json_loadf(stream, JSON_DISABLE_EOF_CHECK, NULL);
+
+    fclose(stream);
+    return report;
+}
+
 json_t *fixture_status(struct fixture *f, const char *role)
 {
-    FILE *stream = connect_status(f, role);
+    FILE *stream = connect_status(f, role, 6000);
     json_t *report = json_loadf(stream, JSON_DISABLE_EOF_CHECK, NULL);
 
     fclose(stream);
@@ -296,6 +311,18 @@ long long figure(const json_t *report, const char *group, const char *name)
         fprintf(stderr, "no figure %s.%s\n", group, name);
     assert_true(json_is_integer(value));
     return json_integer_value(value);
+}
+
+void fixture_serve_pauses(struct fixture *f, const char *reason)
+{
+    json_t *report = fixture_await(f, "serve", "paused");
+    const char *said = json_string_value(json_object_get(report, "reason"));
+
+    if (!said || !strstr(said, reason))
+        fprintf(stderr, "serve is paused: %s\n", said ? said : "(no reason)");
+    assert_true(said && strstr(said, reason));
+    json_decref(report);
+    end(&f->serve_pid);
 }
 
 int fixture_listen(struct fixture *f)

@@ -43,10 +43,16 @@ pid_t fixture_process(const json_t *report, const char *name);
 /* Exit status of a session, which has to end within 60 s. */
 int fixture_wait(pid_t pid);
 
+/* serve has lost its channels, for that reason, and would wait for others as long as it lives: it is ended.
+ */
+void fixture_serve_pauses(struct fixture *f, const char *reason);
+
 /* Wait (60 s) for a state of "serve" or "receive", then return what it shows. */
 json_t *fixture_await(struct fixture *f, const char *role, const char *state);
 /* What it shows now. */
 json_t *fixture_status(struct fixture *f, const char *role);
+/* NULL: it has ended. */
+json_t *fixture_try_status(struct fixture *f, const char *role);
 /* Starts a session in which nothing happens until the guest is unpaused; receive's report when it is active.
  */
 json_t *fixture_idle(struct fixture *f);

@@ -341,6 +341,8 @@ int switch_main(int argc, char **argv, const struct CMUnitTest *tests, size_t n)
         return cmd_commit(argc - 1, argv + 1);
     if (argc > 1 && strcmp(argv[1], "abort") == 0)
         return cmd_abort(argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], "recover") == 0)
+        return cmd_recover(argc - 1, argv + 1);
     if (argc > 1 && strcmp(argv[1], "status") == 0)
         return cmd_status(argc - 1, argv + 1);
     if (readlink("/proc/self/exe", exe, sizeof(exe) - 1) < 0)

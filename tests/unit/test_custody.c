@@ -44,8 +44,10 @@ static struct channel play_receiver(struct move *m)
                                .role = WIRE_RECEIVER,
                                .page_shift = WIRE_PAGE_SHIFT,
                                .offered = 0,
-                               .credit_max = 2000};
+                               .credit_max = 2000,
+                               .asked_max = 64};
     struct run_hash hash;
+    uint32_t streams = 0; /* it joins none */
     char why[256];
     struct channel c;
 
@@ -53,7 +55,7 @@ static struct channel play_receiver(struct move *m)
     memset(hello.token, TOKEN_BYTE, sizeof(hello.token));
     start_serve(m);
     suspend(m);
-    assert_int_equal(channel_open(m->join, 1000, &c, why, sizeof(why)), 0);
+    assert_int_equal(channel_open(m->join, 1000, &c, &streams, why, sizeof(why)), 0);
     fcntl(c.in, F_SETFL, 0);
     fcntl(c.out, F_SETFL, 0);
     put_frame(c.out, out, wire_put_hello(out, &hello));

@@ -105,7 +105,7 @@ static void a_transport_that_fails(void **state)
 static void through_pipes(struct move *m)
 {
     script(in_dir(m, "transport"),
-           "shift 2\ncut -d' ' -f5 /proc/$$/stat >%s/transport.group\ncat | %s \"$@\" --run-dir %s | cat\n",
+           "shift 2\ncut -d' ' -f5 /proc/$$/stat >>%s/transport.group\ncat | %s \"$@\" --run-dir %s | cat\n",
            m->f.dir, exe, m->f.dir);
 }
 
@@ -114,7 +114,9 @@ static void break_channel(struct move *m)
 {
     char line[512];
 
-    snprintf(line, sizeof(line), "kill -9 -$(cat %s/transport.group)", m->f.dir);
+    snprintf(line, sizeof(line),
+             "for g in $(cat %s/transport.group); do kill -9 -$g; done; rm %s/transport.group", m->f.dir,
+             m->f.dir);
     assert_int_equal(system(line), 0);
 }
 
@@ -155,11 +157,14 @@ static void the_channel_breaks_after_commit(void **state)
     json_t *report;
 
     m->f.receive.push_on_fault = true;
+    m->f.serve.patience_s = 1;
     through_pipes(m);
     ready(m);
     commit(m, "serve");
     commit(m, "receive");
     kill_xl(m, 0);
+    /* No channel comes about any more, and nobody has shown that the guest runs. */
+    script(in_dir(m, "transport"), "exit 1\n");
     break_channel(m);
     ends(&m->f.serve_pid, EXIT_MISSING);
     last_reason(m, "serve", "do not unpause");
@@ -172,6 +177,34 @@ static void the_channel_breaks_after_commit(void **state)
     json_decref(report);
     kill(m->f.domain_pid, SIGUSR1);
     ends(&m->f.receive_pid, EXIT_GONE);
+}
+
+/* It asks for pages: so it runs there, and both wait for other channels, which serve opens. */
+static void a_running_guest_gets_other_channels(void **state)
+{
+    struct move *m = *state;
+    json_t *report;
+
+    m->f.destination.load_us = 1000;
+    m->f.destination.touches = 1000;
+    m->f.receive.push_on_fault = true;
+    through_pipes(m);
+    ready(m);
+    commit(m, "serve");
+    commit(m, "receive");
+    kill_xl(m, 0);
+    unpause(m);
+    do {
+        report = fixture_status(&m->f, "serve");
+    } while (figure(report, "link", "requests") == 0 && (json_decref(report), true));
+    json_decref(report);
+    break_channel(m);
+    ends(&m->f.receive_pid, EXIT_DONE);
+    ends(&m->f.serve_pid, EXIT_DONE);
+    report = fixture_last(&m->f, "serve");
+    assert_int_equal(figure(report, "link", "recoveries"), 1);
+    json_decref(report);
+    nothing_wrong(m);
 }
 
 static void a_channel_of_pipes(void **state)
@@ -228,6 +261,7 @@ int main(int argc, char **argv)
         MOVE(the_channel_breaks_before_commit),
         MOVE(the_channel_breaks_when_all_is_there),
         MOVE(the_channel_breaks_after_commit),
+        MOVE(a_running_guest_gets_other_channels),
         MOVE(a_channel_of_pipes),
         MOVE(pipes_and_a_source_that_gives_up),
         MOVE(join_dies_and_the_channel_does_not),

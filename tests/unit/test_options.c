@@ -116,16 +116,23 @@ static void rot_07_every_long_option_of_receive_sets_its_own_field(void **state)
     assert_null(plain.stats_file);
     assert_int_equal(plain.verify, VERIFY_NONE);
     assert_false(plain.push_on_fault);
-    assert_int_equal(plain.slots, 256);
+    assert_int_equal(plain.slots, 512);
+    assert_int_equal(plain.streams, 1);
     assert_int_equal(plain.feeder_uid, 65534);
     assert_int_equal(plain.feeder_gid, 65534);
     for (int i = 0; i < 32; i++)
         assert_int_equal(plain.token[i], i);
 
     /* One option, one field: the others stay as they were. */
-    assert_int_equal(RECEIVE("--pool-pages", "512"), EXIT_DONE);
-    assert_int_equal(received.slots, 512);
+    assert_int_equal(RECEIVE("--pool-pages", "768"), EXIT_DONE);
+    assert_int_equal(received.slots, 768);
     received.slots = plain.slots;
+    received.empty_dir = plain.empty_dir;
+    assert_memory_equal(&received, &plain, sizeof(plain));
+
+    assert_int_equal(RECEIVE("--streams", "8"), EXIT_DONE);
+    assert_int_equal(received.streams, 8);
+    received.streams = plain.streams;
     received.empty_dir = plain.empty_dir;
     assert_memory_equal(&received, &plain, sizeof(plain));
 
@@ -178,6 +185,7 @@ static void rot_07_every_long_option_of_receive_sets_its_own_field(void **state)
     assert_memory_equal(&received, &plain, sizeof(plain));
     assert_int_equal(RECEIVE("--evict", "all", "--baseline"), EXIT_DONE);
     assert_int_equal(received.features, 0);
+    assert_int_equal(received.streams, 0);
     assert_int_equal(RECEIVE("--evict", "all"), EXIT_DONE);
     received.empty_dir = plain.empty_dir;
     assert_memory_equal(&received, &plain, sizeof(plain));
@@ -203,6 +211,22 @@ static void rot_07_every_long_option_of_serve_sets_its_own_field(void **state)
     assert_int_equal(SERVE("--order", "best"), EXIT_USAGE);
     assert_int_equal(SERVE("--baseline"), EXIT_DONE);
     assert_int_equal(served.order, PUSH_FOLLOW);
+    assert_int_equal(SERVE("--max-push", "25"), EXIT_DONE);
+    assert_int_equal(served.streams, 1);
+    assert_int_equal(served.sender_uid, 65534);
+    assert_int_equal(served.sender_gid, 65534);
+    assert_int_equal(SERVE("--streams", "0"), EXIT_DONE);
+    assert_int_equal(served.streams, 0);
+    assert_int_equal(SERVE("--streams", "8"), EXIT_DONE);
+    assert_int_equal(served.streams, 8);
+    assert_int_equal(SERVE("--streams", "8", "--baseline"), EXIT_DONE);
+    assert_int_equal(served.streams, 0);
+    assert_int_equal(SERVE("--sender-uid", "1000"), EXIT_DONE);
+    assert_int_equal(served.sender_uid, 1000);
+    assert_int_equal(served.sender_gid, 1000);
+    assert_int_equal(SERVE("--sender-uid", "100:105"), EXIT_DONE);
+    assert_int_equal(served.sender_uid, 100);
+    assert_int_equal(served.sender_gid, 105);
 }
 
 #define ID "0123456789abcdef"
@@ -252,6 +276,7 @@ static void what_comes_with_xl(void **state)
 static void numbers_have_limits(void **state)
 {
     static const char *const bad[] = {"0", "15", "65537", "-1", "", "64k", "99999999999999999999"};
+    static const char *const bad_streams[] = {"9", "-1", "", "1x", "4294967296"};
     static const char *const bad_uids[] = {"0",    "100:0", "0:100",         ":", "100:", ":100",
                                            "root", "1:2:3", "100:2147483648"};
 
@@ -269,6 +294,12 @@ static void numbers_have_limits(void **state)
     assert_int_equal(RECEIVE("--pool-pages", "65536"), EXIT_DONE);
     for (size_t i = 0; i < sizeof(bad_uids) / sizeof(bad_uids[0]); i++) {
         assert_int_equal(RECEIVE("--feeder-uid", bad_uids[i]), EXIT_USAGE);
+        assert_int_equal(SERVE("--sender-uid", bad_uids[i]), EXIT_USAGE);
+        assert_int_equal(runs, 0);
+    }
+    for (size_t i = 0; i < sizeof(bad_streams) / sizeof(bad_streams[0]); i++) {
+        assert_int_equal(RECEIVE("--streams", bad_streams[i]), EXIT_USAGE);
+        assert_int_equal(SERVE("--streams", bad_streams[i]), EXIT_USAGE);
         assert_int_equal(runs, 0);
     }
 }

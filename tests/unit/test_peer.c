@@ -1,6 +1,5 @@
 /* Peers that break the rules: the test plays serve against the real receiver, and a receiver against the real
  * serve. */
-#include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -9,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -17,235 +15,8 @@
 #define XXH_STATIC_LINKING_ONLY
 #include <xxhash.h>
 
-#include "channel.h"
 #include "exit_status.h"
-#include "fixture.h"
-#include "wire/bytes.h"
-#include "wire/wire.h"
-
-static uint8_t out[WIRE_HEAD_SIZE + WIRE_CONTROL_MAX];
-
-struct put_by {
-    unsigned int type;
-    uint32_t length;
-    uint8_t *body;
-};
-
-struct peer {
-    struct fixture f;
-    int fd;
-    bool by_join; /* the receiver takes its end of the channel from a join */
-    unsigned int type;
-    uint32_t length;
-    uint8_t body[WIRE_CONTROL_MAX];
-    uint64_t credit;
-    struct put_by put_by[1000];
-    unsigned int n_put_by;
-};
-
-static int setup(void **state)
-{
-    struct peer *p = calloc(1, sizeof(*p));
-
-    fixture_init(&p->f);
-    p->fd = -1;
-    *state = p;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct peer *p = *state;
-
-    if (p->fd >= 0)
-        close(p->fd);
-    fixture_free(&p->f);
-    free(p);
-    return 0;
-}
-
-static void put(struct peer *p, size_t size)
-{
-    assert_int_equal(send(p->fd, out, size, MSG_NOSIGNAL), size);
-}
-
-static bool get_bytes(struct peer *p, uint8_t *to, size_t n)
-{
-    return n == 0 || recv(p->fd, to, n, MSG_WAITALL) == (ssize_t)n;
-}
-
-/* Read one frame; CREDIT is added up. False at the end. */
-static bool pump(struct peer *p)
-{
-    uint8_t head[WIRE_HEAD_SIZE];
-
-    if (!get_bytes(p, head, sizeof(head)))
-        return false;
-    p->length = get_u32(head);
-    p->type = get_u16(head + 4);
-    assert_true(p->length <= sizeof(p->body));
-    assert_true(get_bytes(p, p->body, p->length));
-    if (p->type == WIRE_CREDIT)
-        p->credit += get_u32(p->body);
-    return true;
-}
-
-/* The next frame that is not CREDIT; false at the end. One that came while waiting for credit comes first. */
-static bool get(struct peer *p)
-{
-    if (p->n_put_by) {
-        struct put_by *first = &p->put_by[--p->n_put_by];
-
-        p->type = first->type;
-        p->length = first->length;
-        memcpy(p->body, first->body, first->length);
-        free(first->body);
-        return true;
-    }
-    do {
-        if (!pump(p))
-            return false;
-    } while (p->type == WIRE_CREDIT);
-    return true;
-}
-
-static void need_credit(struct peer *p)
-{
-    while (!p->credit) {
-        assert_true(pump(p));
-        if (p->type != WIRE_CREDIT) {
-            struct put_by *next = &p->put_by[p->n_put_by++];
-
-            assert_true(p->n_put_by < sizeof(p->put_by) / sizeof(p->put_by[0]));
-            next->type = p->type;
-            next->length = p->length;
-            next->body = malloc(p->length);
-            memcpy(next->body, p->body, p->length);
-        }
-    }
-    p->credit--;
-}
-
-static void expect(struct peer *p, unsigned int type)
-{
-    assert_true(get(p));
-    if (p->type != type)
-        fprintf(stderr, "got %s, not %s\n", wire_type_name(p->type), wire_type_name(type));
-    assert_int_equal(p->type, type);
-}
-
-/* -- playing serve */
-
-static void connected(struct peer *p)
-{
-    int listener = fixture_listen(&p->f);
-
-    fixture_start_receive(&p->f);
-    p->fd = accept(listener, NULL, NULL);
-    close(listener);
-}
-
-/* As join: what it hands over is one end of a pair of sockets. */
-static void joined(struct peer *p)
-{
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), receiver, pair[2];
-
-    snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/join", p->f.dir);
-    snprintf(p->f.address, sizeof(p->f.address), CHANNEL_UNIX "%s", addr.sun_path);
-    assert_int_equal(bind(listener, (struct sockaddr *)&addr, sizeof(addr)), 0);
-    assert_int_equal(listen(listener, 1), 0);
-    fixture_start_receive(&p->f);
-    receiver = accept(listener, NULL, NULL);
-    close(listener);
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-    assert_int_equal(channel_hand_over(receiver, pair[1], pair[1]), 0);
-    close(pair[1]);
-    p->fd = pair[0];
-}
-
-static void meet_receiver(struct peer *p, uint64_t *features)
-{
-    struct wire_hello_ack ack = {.populated = 1300, .nr_gfns = 1500};
-    struct wire_hello hello;
-    struct wire_fault fault;
-
-    if (p->by_join)
-        joined(p);
-    else
-        connected(p);
-    expect(p, WIRE_HELLO);
-    assert_int_equal(wire_get_hello(p->body, &hello, &fault), 0);
-    ack.features = *features = hello.offered;
-    memcpy(ack.uuid, hello.uuid, sizeof(ack.uuid));
-    put(p, wire_put_hello_ack(out, &ack));
-}
-
-/* Up to the state ACTIVE, as a good serve would. */
-static void be_good(struct peer *p)
-{
-    uint64_t features, pages, hash;
-
-    meet_receiver(p, &features);
-    do
-        assert_true(get(p));
-    while (p->type == WIRE_SET);
-    assert_int_equal(p->type, WIRE_SET_END);
-    wire_get_pair(p->body, &pages, &hash);
-    assert_int_equal(pages, 1299);
-    put(p, wire_put_pair(out, WIRE_SET_ACK, pages, hash));
-    json_decref(fixture_await(&p->f, "receive", "active"));
-}
-
-static void send_page_without_credit(struct peer *p, uint64_t gfn, bool hashed, bool spoiled)
-{
-    uint8_t page[FAKE_PAGE];
-    uint64_t hash;
-
-    fake_contents(gfn, 1, page);
-    hash = XXH64(page, sizeof(page), 0);
-    if (spoiled)
-        page[9] ^= 1;
-    wire_add_pair(out, 0, gfn, hashed ? hash : 0);
-    put(p, wire_finish_pages_head(out, 1, hashed ? WIRE_PAGES_HASHED : 0));
-    assert_int_equal(send(p->fd, page, sizeof(page), MSG_NOSIGNAL), sizeof(page));
-}
-
-static void receiver_ends_with(struct peer *p, int status)
-{
-    assert_int_equal(fixture_wait(p->f.receive_pid), status);
-    p->f.receive_pid = 0;
-}
-
-static void send_page(struct peer *p, uint64_t gfn, bool hashed, bool spoiled)
-{
-    need_credit(p);
-    send_page_without_credit(p, gfn, hashed, spoiled);
-}
-
-/* Until a frame of the type comes, whatever the guest asks for meanwhile. */
-static void expect_at_last(struct peer *p, unsigned int type)
-{
-    do
-        assert_true(get(p));
-    while (p->type != type && (p->type == WIRE_REQUEST || p->type == WIRE_DROP));
-    assert_int_equal(p->type, type);
-}
-
-/* The receiver has noticed: it is paused with this reason, its guest unharmed. */
-static void receiver_pauses(struct peer *p, const char *reason)
-{
-    json_t *report = fixture_await(&p->f, "receive", "paused");
-
-    if (!strstr(json_string_value(json_object_get(report, "reason")), reason))
-        fprintf(stderr, "reason: %s\n", json_string_value(json_object_get(report, "reason")));
-    assert_non_null(strstr(json_string_value(json_object_get(report, "reason")), reason));
-    json_decref(report);
-    kill(p->f.domain_pid, SIGUSR1);
-    receiver_ends_with(p, EXIT_GONE);
-    assert_int_equal(p->f.results[1].wrong_pages, 0);
-    assert_int_equal(p->f.results[1].violations, 0);
-}
+#include "peer.h"
 
 static void refusal_is_reported(void **state)
 {
@@ -257,10 +28,10 @@ static void refusal_is_reported(void **state)
     fixture_start_receive(&p->f);
     p->fd = accept(listener, NULL, NULL);
     close(listener);
-    expect(p, WIRE_HELLO);
+    peer_expect(p, WIRE_HELLO);
     wire_fault_set(&fault, WIRE_REFUSE_FEATURES, "not those");
-    put(p, wire_put_fault(out, WIRE_REFUSE, &fault));
-    receiver_ends_with(p, EXIT_REFUSED);
+    peer_put(p, wire_put_fault(peer_out, WIRE_REFUSE, &fault));
+    peer_receiver_ends(p, EXIT_REFUSED);
     report = fixture_last(&p->f, "receive");
     assert_string_equal(json_string_value(json_object_get(report, "reason")),
                         "serve refused: not those (features)");
@@ -277,61 +48,55 @@ static void features_nobody_offered(void **state)
     fixture_start_receive(&p->f);
     p->fd = accept(listener, NULL, NULL);
     close(listener);
-    expect(p, WIRE_HELLO);
+    peer_expect(p, WIRE_HELLO);
     memset(ack.uuid, 0x11, sizeof(ack.uuid));
-    put(p, wire_put_hello_ack(out, &ack));
-    expect(p, WIRE_ERROR);
-    receiver_ends_with(p, EXIT_FAILED);
+    peer_put(p, wire_put_hello_ack(peer_out, &ack));
+    peer_expect(p, WIRE_ERROR);
+    peer_receiver_ends(p, EXIT_FAILED);
     assert_int_equal(p->f.results[1].marks, 0);
 }
 
 static void another_set_is_acknowledged(void **state)
 {
     struct peer *p = *state;
-    uint64_t features;
 
-    meet_receiver(p, &features);
+    peer_meet_receiver(p);
     do
-        assert_true(get(p));
+        assert_true(peer_get(p));
     while (p->type == WIRE_SET);
-    put(p, wire_put_pair(out, WIRE_SET_ACK, 1299, 12345));
+    peer_put(p, wire_put_pair(peer_out, WIRE_SET_ACK, 1299, 12345));
     /* Evicted, but the guest never ran: it says so, and the source is intact. */
-    expect(p, WIRE_GONE);
+    peer_expect(p, WIRE_GONE);
     assert_int_equal(get_u32(p->body), WIRE_GONE_GIVEN_UP);
-    receiver_ends_with(p, EXIT_FAILED);
+    peer_receiver_ends(p, EXIT_FAILED);
     assert_int_equal(p->f.results[1].marks, 1299);
 }
 
 static void eof_at_each_stage(void **state)
 {
     struct peer *p = *state;
-    uint64_t features;
 
-    meet_receiver(p, &features);
-    close(p->fd);
-    p->fd = -1;
-    receiver_ends_with(p, EXIT_FAILED);
-    fixture_free(&p->f);
-    fixture_init(&p->f);
-    be_good(p);
-    close(p->fd);
-    p->fd = -1;
-    receiver_pauses(p, "serve");
+    peer_meet_receiver(p);
+    peer_hang_up(&p->fd);
+    peer_receiver_ends(p, EXIT_FAILED);
+    peer_again(p);
+    peer_be_good(p);
+    peer_hang_up(&p->fd);
+    peer_receiver_pauses(p, "serve");
 }
 
 static void eof_inside_a_page(void **state)
 {
     struct peer *p = *state;
 
-    be_good(p);
-    need_credit(p);
-    wire_add_pair(out, 0, 5, 0);
-    put(p, wire_finish_pages_head(out, 1, 0));
-    memset(out, 0xff, 1000);
-    put(p, 1000);
-    close(p->fd);
-    p->fd = -1;
-    receiver_pauses(p, "serve");
+    peer_be_good(p);
+    peer_need_credit(p, 1);
+    wire_add_run(peer_out, 0, 5, 1, WIRE_CONTENTS);
+    peer_put(p, wire_finish_pages_head(peer_out, 1, 1, 0));
+    memset(peer_out, 0xff, 1000);
+    peer_put(p, 1000);
+    peer_hang_up(&p->fd);
+    peer_receiver_pauses(p, "serve");
 }
 
 static void more_pages_than_credit(void **state)
@@ -340,34 +105,64 @@ static void more_pages_than_credit(void **state)
 
     p->f.destination.auto_unpause = false; /* nothing is installed before its time: credit stays used */
     p->f.receive.push_on_fault = true;     /* and none is open */
-    be_good(p);
-    send_page_without_credit(p, 5, false, false);
-    expect_at_last(p, WIRE_ERROR);
-    receiver_pauses(p, "credit of 0");
+    peer_be_good(p);
+    peer_put_page(p, p->fd, 5, 0, false);
+    peer_expect_at_last(p, WIRE_ERROR);
+    peer_receiver_pauses(p, "credit of 0");
+}
+
+/* Nothing is installed before its time: slots stay used. */
+static void more_answers_than_were_agreed_on(void **state)
+{
+    struct peer *p = *state;
+    uint32_t most;
+
+    p->f.destination.auto_unpause = false;
+    p->f.receive.push_on_fault = true;
+    peer_be_good(p);
+    most = p->hello.asked_max;
+    assert_int_equal(most + p->hello.credit_max, p->f.receive.slots);
+    wire_add_run(peer_out, 0, 5, most + 1, WIRE_CONTENTS);
+    peer_put(p, wire_finish_pages_head(peer_out, 1, most + 1, WIRE_PAGES_ASKED));
+    peer_expect_at_last(p, WIRE_ERROR);
+    assert_int_equal(get_u32(p->body), WIRE_ERROR_PROTOCOL);
+    peer_receiver_pauses(p, "33 pages with room for answers of 32");
+}
+
+/* What was asked for comes without credit, and opens none. */
+static void answer(struct peer *p, uint64_t *answered)
+{
+    uint32_t n = get_u32(p->body);
+
+    for (uint32_t i = 0; i < n; i++) {
+        struct wire_run run = wire_run(p->body, i);
+
+        assert_int_equal(run.word, WIRE_DOM0_WAITS);
+        for (uint64_t gfn = run.first; gfn < run.first + run.count; gfn++, ++*answered)
+            peer_put_page(p, p->fd, gfn, WIRE_PAGES_ASKED, false);
+    }
 }
 
 /* A device model maps pages before the guest runs: no vcpu faults. */
 static void what_dom0_maps_comes_alone(void **state)
 {
     struct peer *p = *state;
-    uint64_t asked = 0;
+    uint64_t answered = 0;
 
     p->f.destination.vcpus = 1;
-    p->f.destination.touches = 20;
+    p->f.destination.touches = 200;
     p->f.destination.foreign_percent = 100;
     p->f.destination.features &= ~FEATURE_RANGE;
     p->f.receive.push_on_fault = true;
-    be_good(p);
-    while (asked < 10 || p->type != WIRE_CREDIT) {
-        assert_true(pump(p));
-        if (p->type == WIRE_REQUEST)
-            asked += get_u32(p->body);
-        else if (p->type == WIRE_CREDIT)
-            assert_int_equal(p->credit, asked);
+    peer_be_good(p);
+    while (answered < 40) {
+        assert_true(peer_pump(p));
+        assert_int_equal(p->type, WIRE_REQUEST);
+        answer(p, &answered);
     }
-    close(p->fd);
-    p->fd = -1;
-    receiver_pauses(p, "serve");
+    assert_int_equal(p->told, 0);
+    peer_hang_up(&p->fd);
+    peer_receiver_pauses(p, "serve");
 }
 
 /* Slots that are free again are not announced one by one; and yet every page gets its credit. */
@@ -376,22 +171,23 @@ static void credit_comes_in_quanta(void **state)
     struct peer *p = *state;
     unsigned int frames = 0;
 
-    be_good(p);
+    peer_be_good(p);
     for (uint64_t gfn = 0; gfn < 600; gfn++) {
-        while (p->credit == 0) {
-            assert_true(pump(p));
+        while (p->told == p->used) {
+            uint64_t before = p->told;
+
+            assert_true(peer_pump(p));
             if (p->type != WIRE_CREDIT)
                 continue;
-            assert_true(get_u32(p->body) >= 8); /* of 64 slots */
+            assert_true(p->told - before >= 4); /* of 32 slots that are not for answers */
             frames++;
         }
-        p->credit--;
-        send_page_without_credit(p, gfn, false, false);
+        p->used++;
+        peer_put_page(p, p->fd, gfn, 0, false);
     }
-    assert_true(frames > 600 / 64 && frames <= 600 / 8);
-    close(p->fd);
-    p->fd = -1;
-    receiver_pauses(p, "serve");
+    assert_true(frames > 600 / 32 && frames <= 600 / 4);
+    peer_hang_up(&p->fd);
+    peer_receiver_pauses(p, "serve");
 }
 
 /* It does not listen any more; what it says is still heard. */
@@ -402,13 +198,12 @@ static void last_words_of_a_serve_that_has_closed(void **state)
     json_t *report = NULL;
 
     p->by_join = true;
-    be_good(p);
-    for (int i = 0; i < 16; i++)
-        need_credit(p);
+    peer_be_good(p);
+    peer_need_credit(p, 16);
     assert_int_equal(shutdown(p->fd, SHUT_RD), 0);
     /* So many give slots back, and with them something to say to serve. */
     for (uint64_t gfn = 0; gfn < 16; gfn++)
-        send_page_without_credit(p, gfn, false, false);
+        peer_put_page(p, p->fd, gfn, 0, false);
     do {
         json_decref(report);
         report = fixture_status(&p->f, "receive");
@@ -416,10 +211,9 @@ static void last_words_of_a_serve_that_has_closed(void **state)
     } while (figure(report, "pages", "installed") < 16);
     json_decref(report);
     wire_fault_set(&fault, WIRE_ERROR_SOURCE_GONE, "the source is gone");
-    put(p, wire_put_fault(out, WIRE_ERROR, &fault));
-    close(p->fd);
-    p->fd = -1;
-    receiver_pauses(p, "serve gave up: the source is gone");
+    peer_put(p, wire_put_fault(peer_out, WIRE_ERROR, &fault));
+    peer_hang_up(&p->fd);
+    peer_receiver_pauses(p, "serve gave up: the source is gone");
 }
 
 static void a_page_outside_the_set_is_thrown_away(void **state)
@@ -428,43 +222,41 @@ static void a_page_outside_the_set_is_thrown_away(void **state)
     json_t *report;
 
     p->f.destination.auto_unpause = false;
-    be_good(p);
-    send_page(p, 700, false, false);        /* a hole */
-    send_page(p, UINT64_MAX, false, false); /* nowhere */
-    send_page(p, 1490, false, false);       /* special: never absent */
-    send_page(p, 5, false, false);
-    send_page(p, 5, false, true); /* a duplicate, with other contents: must not be installed over the first */
-    close(p->fd);
-    p->fd = -1;
+    peer_be_good(p);
+    peer_send_page(p, 700, false);                /* a hole */
+    peer_send_page(p, WIRE_GFN_LIMIT - 1, false); /* nowhere */
+    peer_send_page(p, 1490, false);               /* special: never absent */
+    peer_send_page(p, 5, false);
+    peer_send_page(p, 5, true); /* a duplicate, with other contents: must not be installed over the first */
+    peer_hang_up(&p->fd);
     report = fixture_await(&p->f, "receive", "paused");
     assert_int_equal(figure(report, "link", "stray"), 3);
     assert_int_equal(figure(report, "link", "duplicates"), 1);
     assert_int_equal(figure(report, "pages", "installed"), 1);
     json_decref(report);
     kill(p->f.domain_pid, SIGUSR1);
-    receiver_ends_with(p, EXIT_GONE);
+    peer_receiver_ends(p, EXIT_GONE);
     assert_int_equal(p->f.results[1].wrong_pages, 0);
 }
 
 static void frames_out_of_turn(void **state)
 {
     static const unsigned int types[] = {WIRE_VERIFY_END, WIRE_COMPLETE_ACK, WIRE_SET_ACK,
-                                         WIRE_HELLO,      WIRE_COMPLETE,     99};
+                                         WIRE_HELLO,      WIRE_COMPLETE,     WIRE_JOIN_ACK,
+                                         WIRE_ACK,        WIRE_CREDIT,       99};
 
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
         struct peer *p = *state;
 
-        be_good(p);
-        memset(out, 0, sizeof(out));
-        put_u32(out, types[i] == WIRE_COMPLETE_ACK ? 24 : types[i] == WIRE_SET_ACK ? 16 : 8);
-        put_u16(out + 4, (uint16_t)types[i]);
-        put(p, 8);
-        expect_at_last(p, WIRE_ERROR);
+        peer_be_good(p);
+        memset(peer_out, 0, sizeof(peer_out));
+        put_u32(peer_out, types[i] == WIRE_COMPLETE_ACK ? 24 : types[i] == WIRE_SET_ACK ? 16 : 8);
+        put_u16(peer_out + 4, (uint16_t)types[i]);
+        peer_put(p, 8);
+        peer_expect_at_last(p, WIRE_ERROR);
         assert_int_equal(get_u32(p->body), WIRE_ERROR_PROTOCOL);
-        receiver_pauses(p, types[i] == 99 ? "unknown type" : "not allowed");
-        close(p->fd);
-        fixture_free(&p->f);
-        fixture_init(&p->f);
+        peer_receiver_pauses(p, types[i] == 99 ? "unknown type" : "not allowed");
+        peer_again(p);
     }
 }
 
@@ -475,34 +267,34 @@ static void a_wrong_hash_is_asked_for_once_more(void **state)
     uint64_t gfn = 0;
 
     p->f.receive.verify = VERIFY_HASH;
-    be_good(p);
-    send_page(p, 3, true, true);
+    peer_be_good(p);
+    peer_send_page(p, 3, true);
     do
-        expect(p, WIRE_REQUEST);
+        peer_expect(p, WIRE_REQUEST);
     while (!(get_u32(p->body + 4) & WIRE_REQUEST_RESEND));
     assert_int_equal(wire_run(p->body, 0).first, 3);
-    send_page(p, 3, true, false);
+    peer_put_page(p, p->fd, 3, WIRE_PAGES_ASKED, false);
     /* The rest, but one that is wrong twice. */
     for (gfn = 0; gfn < 1500; gfn++) {
-        if (gfn == 3 || (gfn >= 600 && gfn < 800) || gfn == 1490)
+        if (gfn == 3 || !peer_in_set(gfn))
             continue;
-        send_page(p, gfn, true, gfn == 8);
+        peer_send_page(p, gfn, gfn == 8);
     }
     do
-        expect(p, WIRE_REQUEST);
+        peer_expect(p, WIRE_REQUEST);
     while (!(get_u32(p->body + 4) & WIRE_REQUEST_RESEND));
     assert_int_equal(wire_run(p->body, 0).first, 8);
-    send_page(p, 8, true, true);
+    peer_put_page(p, p->fd, 8, WIRE_PAGES_ASKED, true);
     report = fixture_await(&p->f, "receive", "paused");
     assert_int_equal(figure(report, "link", "bad_hash"), 3);
     assert_int_equal(figure(report, "pages", "bad"), 1);
     assert_int_equal(figure(report, "pages", "installed"), 1298);
     assert_non_null(strstr(json_string_value(json_object_get(report, "reason")), "verify"));
     json_decref(report);
-    expect_at_last(p, WIRE_ERROR);
+    peer_expect_at_last(p, WIRE_ERROR);
     assert_int_equal(get_u32(p->body), WIRE_ERROR_VERIFY);
     kill(p->f.domain_pid, SIGUSR1);
-    receiver_ends_with(p, EXIT_GONE);
+    peer_receiver_ends(p, EXIT_GONE);
     assert_int_equal(p->f.results[1].wrong_pages, 0);
 }
 
@@ -510,69 +302,33 @@ static void complete_without_an_answer(void **state)
 {
     struct peer *p = *state;
 
-    be_good(p);
+    peer_be_good(p);
     for (uint64_t gfn = 0; gfn < 1500; gfn++)
-        if ((gfn < 600 || gfn >= 800) && gfn != 1490)
-            send_page(p, gfn, false, false);
-    expect_at_last(p, WIRE_COMPLETE);
-    close(p->fd);
-    p->fd = -1;
+        if (peer_in_set(gfn))
+            peer_send_page(p, gfn, false);
+    peer_expect_at_last(p, WIRE_COMPLETE);
+    peer_hang_up(&p->fd);
     /* The guest is whole, and that is what counts here; but nobody has said so to serve. */
-    receiver_ends_with(p, EXIT_UNACKED);
+    peer_receiver_ends(p, EXIT_UNACKED);
     assert_int_equal(p->f.results[1].wrong_pages, 0);
     assert_int_equal(p->f.results[1].violations, 0);
 }
 
 /* -- playing the receiver */
 
-static void meet_serve(struct peer *p)
+/* One frame of all the set that nobody has asked for. */
+static void get_pages(struct peer *p, unsigned int n)
 {
-    struct wire_hello hello = {.version = WIRE_VERSION,
-                               .role = WIRE_RECEIVER,
-                               .page_shift = WIRE_PAGE_SHIFT,
-                               .offered = WIRE_FEATURES,
-                               .credit_max = 64};
+    struct peer_pages pages = peer_take_pages(p, p->fd);
 
-    memset(hello.uuid, 0x11, sizeof(hello.uuid));
-    memset(hello.token, TOKEN_BYTE, sizeof(hello.token));
-    p->fd = fixture_dial(&p->f);
-    put(p, wire_put_hello(out, &hello));
-    expect(p, WIRE_HELLO_ACK);
-}
-
-static void serve_ends_with(struct peer *p, int status)
-{
-    assert_int_equal(fixture_wait(p->f.serve_pid), status);
-    p->f.serve_pid = 0;
-    if (p->fd >= 0)
-        close(p->fd);
-    p->fd = -1;
-}
-
-static uint64_t set_hash(const uint64_t *runs, unsigned int n)
-{
-    uint8_t raw[16 * 8];
-
-    for (unsigned int i = 0; i < 2 * n; i++)
-        put_u64(raw + 8 * i, runs[i]);
-    return XXH64(raw, 16 * n, 0);
-}
-
-/* One run of pages, 10 .. 10+n-1. */
-static void agree_on_set(struct peer *p, uint64_t n)
-{
-    uint64_t run[2] = {10, n};
-
-    wire_add_pair(out, 0, 10, n);
-    put(p, wire_finish_list(out, WIRE_SET, 1, 0));
-    put(p, wire_put_pair(out, WIRE_SET_END, n, set_hash(run, 1)));
-    expect(p, WIRE_SET_ACK);
+    assert_int_equal(pages.contents, n);
+    assert_int_equal(pages.flags & WIRE_PAGES_ASKED, 0);
 }
 
 static void strangers_do_not_keep_the_receiver_out(void **state)
 {
     struct peer *p = *state;
-    int strangers[12];
+    int strangers[6];
 
     fixture_start_serve(&p->f);
     /* Silent ones, one that speaks another protocol, one that closes. */
@@ -580,22 +336,22 @@ static void strangers_do_not_keep_the_receiver_out(void **state)
         strangers[i] = fixture_dial(&p->f);
     p->fd = fixture_dial(&p->f);
     assert_int_equal(send(p->fd, "GET / HTTP/1.1\r\n\r\n", 18, MSG_NOSIGNAL), 18);
-    expect(p, WIRE_REFUSE);
-    assert_false(get(p));
-    close(p->fd);
+    peer_refused(p->fd, WIRE_REFUSE, WIRE_REFUSE_MALFORMED);
+    peer_hang_up(&p->fd);
     close(fixture_dial(&p->f));
-    meet_serve(p);
-    /* The silent ones are told. */
-    for (int i = 0; i < 6; i++) {
-        uint8_t head[8];
-
-        assert_int_equal(recv(strangers[i], head, 8, MSG_WAITALL), 8);
-        assert_int_equal(get_u16(head + 4), WIRE_REFUSE);
+    peer_meet_serve(p);
+    /* Nor do they break in upon it, when it is there. */
+    for (int i = 0; i < 6; i++)
         close(strangers[i]);
-    }
-    close(p->fd);
-    p->fd = -1;
-    serve_ends_with(p, EXIT_FAILED);
+    strangers[0] = fixture_dial(&p->f);
+    peer_put_on(strangers[0], wire_put_hello(peer_out, &p->hello));
+    peer_refused(strangers[0], WIRE_REFUSE, WIRE_REFUSE_BUSY);
+    close(strangers[0]);
+    peer_agree_on_set(p, 3);
+    peer_put_credit(p, 10);
+    get_pages(p, 3);
+    peer_hang_up(&p->fd);
+    peer_serve_pauses(p, "closed the connection");
 }
 
 static void wrong_sets_are_refused(void **state)
@@ -613,32 +369,84 @@ static void wrong_sets_are_refused(void **state)
 
     for (size_t i = 0; i < sizeof(sets) / sizeof(sets[0]); i++) {
         fixture_start_serve(&p->f);
-        meet_serve(p);
-        wire_add_pair(out, 0, sets[i][0], sets[i][1]);
-        wire_add_pair(out, 1, sets[i][2], sets[i][3]);
-        put(p, wire_finish_list(out, WIRE_SET, i < 2 ? 2 : 1, 0));
-        expect(p, WIRE_ERROR);
+        peer_meet_serve(p);
+        wire_add_pair(peer_out, 0, sets[i][0], sets[i][1]);
+        wire_add_pair(peer_out, 1, sets[i][2], sets[i][3]);
+        peer_put(p, wire_finish_list(peer_out, WIRE_SET, i < 2 ? 2 : 1, 0));
+        peer_expect(p, WIRE_ERROR);
         assert_int_equal(get_u32(p->body), WIRE_ERROR_SET);
-        serve_ends_with(p, EXIT_FAILED);
+        peer_serve_ends(p, EXIT_FAILED);
     }
     fixture_start_serve(&p->f);
-    meet_serve(p);
-    put(p, wire_put_pair(out, WIRE_SET_END, 0, 1)); /* wrong hash of nothing */
-    expect(p, WIRE_ERROR);
-    serve_ends_with(p, EXIT_FAILED);
+    peer_meet_serve(p);
+    peer_put(p, wire_put_pair(peer_out, WIRE_SET_END, 0, 1)); /* wrong hash of nothing */
+    peer_expect(p, WIRE_ERROR);
+    peer_serve_ends(p, EXIT_FAILED);
 }
 
 static void too_much_credit(void **state)
 {
+    static const uint64_t totals[][2] = {
+        {64 + 3 + 1, 0},   /* even if all of the set were sent */
+        {UINT64_MAX, 0},   /* of which the sum would overflow */
+        {10, 10},          /* not more than before */
+        {10, 9},           /* less */
+        {10, 64 + 10 + 1}, /* more than agreed beyond what there was */
+        {10, UINT64_MAX},
+    };
     struct peer *p = *state;
 
+    for (size_t i = 0; i < sizeof(totals) / sizeof(totals[0]); i++) {
+        peer_again(p);
+        fixture_start_serve(&p->f);
+        peer_meet_serve(p);
+        peer_agree_on_set(p, 3);
+        peer_put_credit(p, totals[i][0]);
+        if (totals[i][1]) {
+            get_pages(p, 3);
+            peer_put_credit(p, totals[i][1]);
+        }
+        peer_expect(p, WIRE_ERROR);
+        assert_int_equal(get_u32(p->body), WIRE_ERROR_PROTOCOL);
+        peer_serve_ends(p, EXIT_MISSING);
+    }
+}
+
+/* Pages 10 to 14, of which 11 and 12 are asked for. */
+static void agree_and_ask(struct peer *p)
+{
+    peer_agree_on_set(p, 5);
+    wire_add_run(peer_out, 0, 11, 1, WIRE_VCPU_WAITS);
+    wire_add_run(peer_out, 1, 12, 1, WIRE_VCPU_WAITS);
+    peer_put(p, wire_finish_list(peer_out, WIRE_REQUEST, 2, 0));
+}
+
+/* Answers need no credit, come before everything else, and once. */
+static void answers_need_no_credit(void **state)
+{
+    struct peer *p = *state;
+    struct peer_pages pages;
+
     fixture_start_serve(&p->f);
-    meet_serve(p);
-    agree_on_set(p, 3);
-    put(p, wire_put_words(out, WIRE_CREDIT, 65, 0));
-    expect(p, WIRE_ERROR);
-    assert_int_equal(get_u32(p->body), WIRE_ERROR_PROTOCOL);
-    serve_ends_with(p, EXIT_MISSING);
+    peer_meet_serve(p);
+    agree_and_ask(p);
+    pages = peer_take_pages(p, p->fd);
+    assert_int_equal(pages.flags & WIRE_PAGES_ASKED, WIRE_PAGES_ASKED);
+    assert_int_equal(pages.contents, 2);
+    /* What is pushed uses credit, what was sent again does not. */
+    peer_put_credit(p, 1);
+    pages = peer_take_pages(p, p->fd);
+    assert_int_equal(pages.flags & WIRE_PAGES_ASKED, 0);
+    assert_int_equal(pages.contents, 1);
+    wire_add_run(peer_out, 0, 11, 2, WIRE_DOM0_WAITS);
+    peer_put(p, wire_finish_list(peer_out, WIRE_REQUEST, 1, 0));
+    wire_add_run(peer_out, 0, 12, 1, WIRE_DOM0_WAITS);
+    peer_put(p, wire_finish_list(peer_out, WIRE_REQUEST, 1, WIRE_REQUEST_RESEND));
+    pages = peer_take_pages(p, p->fd);
+    assert_int_equal(pages.flags & WIRE_PAGES_ASKED, WIRE_PAGES_ASKED);
+    assert_int_equal(pages.contents, 1);
+    peer_hang_up(&p->fd);
+    peer_serve_pauses(p, "closed the connection");
 }
 
 static void requests_outside_the_set(void **state)
@@ -646,32 +454,13 @@ static void requests_outside_the_set(void **state)
     struct peer *p = *state;
 
     fixture_start_serve(&p->f);
-    meet_serve(p);
-    agree_on_set(p, 3);
+    peer_meet_serve(p);
+    peer_agree_on_set(p, 3);
     /* Its last page is. */
-    wire_add_run(out, 0, 12, 2, WIRE_VCPU_WAITS);
-    put(p, wire_finish_list(out, WIRE_REQUEST, 1, 0));
-    expect(p, WIRE_ERROR);
-    serve_ends_with(p, EXIT_MISSING);
-}
-
-static void get_pages(struct peer *p, unsigned int n)
-{
-    static uint8_t page[FAKE_PAGE];
-    uint8_t head[WIRE_HEAD_SIZE + 8], entries[16 * WIRE_BATCH_MAX], want[FAKE_PAGE];
-
-    assert_true(get_bytes(p, head, sizeof(head)));
-    assert_int_equal(get_u16(head + 4), WIRE_PAGES);
-    assert_int_equal(get_u32(head + 8), n);
-    assert_true(get_bytes(p, entries, 16 * n));
-    for (unsigned int i = 0; i < n; i++) {
-        uint64_t gfn = get_u64(entries + 16 * i);
-
-        assert_true(get_bytes(p, page, sizeof(page)));
-        fake_contents(gfn, 1, want);
-        assert_memory_equal(page, want, sizeof(page));
-        assert_true(get_u64(entries + 16 * i + 8) == XXH64(page, sizeof(page), 0));
-    }
+    wire_add_run(peer_out, 0, 12, 2, WIRE_VCPU_WAITS);
+    peer_put(p, wire_finish_list(peer_out, WIRE_REQUEST, 1, 0));
+    peer_expect(p, WIRE_ERROR);
+    peer_serve_ends(p, EXIT_MISSING);
 }
 
 static void eof_and_counts_that_do_not_add_up(void **state)
@@ -687,20 +476,20 @@ static void eof_and_counts_that_do_not_add_up(void **state)
 
     for (size_t i = 0; i <= sizeof(wrong) / sizeof(wrong[0]); i++) {
         fixture_start_serve(&p->f);
-        meet_serve(p);
-        agree_on_set(p, 3);
-        put(p, wire_put_words(out, WIRE_CREDIT, 10, 0));
+        peer_meet_serve(p);
+        peer_agree_on_set(p, 3);
+        peer_put_credit(p, 10);
         get_pages(p, 3);
         if (i < sizeof(wrong) / sizeof(wrong[0])) {
-            put(p, wire_put_complete(out, &wrong[i]));
-            expect(p, WIRE_ERROR);
+            peer_put(p, wire_put_complete(peer_out, &wrong[i]));
+            peer_expect(p, WIRE_ERROR);
             assert_int_equal(get_u32(p->body), WIRE_ERROR_COUNTS);
+            peer_serve_ends(p, EXIT_MISSING);
         } else {
             /* Everything was sent, and the other end closes without a word: not a success. */
-            close(p->fd);
-            p->fd = -1;
+            peer_hang_up(&p->fd);
+            peer_serve_pauses(p, "closed the connection");
         }
-        serve_ends_with(p, EXIT_MISSING);
     }
 }
 
@@ -710,12 +499,12 @@ static void installed_but_never_sent(void **state)
     const struct wire_complete c = {.set = 3, .installed = 3};
 
     fixture_start_serve(&p->f);
-    meet_serve(p);
-    agree_on_set(p, 3);
-    put(p, wire_put_complete(out, &c));
-    expect(p, WIRE_ERROR);
+    peer_meet_serve(p);
+    peer_agree_on_set(p, 3);
+    peer_put(p, wire_put_complete(peer_out, &c));
+    peer_expect(p, WIRE_ERROR);
     assert_int_equal(get_u32(p->body), WIRE_ERROR_COUNTS);
-    serve_ends_with(p, EXIT_MISSING);
+    peer_serve_ends(p, EXIT_MISSING);
 }
 
 static void dropped_pages_need_not_be_sent(void **state)
@@ -724,33 +513,45 @@ static void dropped_pages_need_not_be_sent(void **state)
     const struct wire_complete c = {.set = 3, .installed = 1, .dropped = 2};
 
     fixture_start_serve(&p->f);
-    meet_serve(p);
-    agree_on_set(p, 3);
-    wire_add_run(out, 0, 10, 1, 0);
-    wire_add_run(out, 1, 12, 1, 0);
-    put(p, wire_finish_list(out, WIRE_DROP, 2, 0));
-    put(p, wire_put_words(out, WIRE_CREDIT, 10, 0));
+    peer_meet_serve(p);
+    peer_agree_on_set(p, 3);
+    wire_add_run(peer_out, 0, 10, 1, 0);
+    wire_add_run(peer_out, 1, 12, 1, 0);
+    peer_put(p, wire_finish_list(peer_out, WIRE_DROP, 2, 0));
+    peer_put_credit(p, 10);
     get_pages(p, 1);
-    put(p, wire_put_complete(out, &c));
-    expect(p, WIRE_COMPLETE_ACK);
+    peer_put(p, wire_put_complete(peer_out, &c));
+    peer_expect(p, WIRE_COMPLETE_ACK);
     assert_int_equal(get_u64(p->body + 8), 1);
-    serve_ends_with(p, EXIT_DONE);
+    peer_serve_ends(p, EXIT_DONE);
 }
 
 int main(int argc, char **argv)
 {
-#define PEER(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define PEER(test) cmocka_unit_test_setup_teardown(test, peer_setup, peer_teardown)
     const struct CMUnitTest tests[] = {
-        PEER(refusal_is_reported),         PEER(features_nobody_offered),
-        PEER(another_set_is_acknowledged), PEER(eof_at_each_stage),
-        PEER(credit_comes_in_quanta),      PEER(last_words_of_a_serve_that_has_closed),
-        PEER(eof_inside_a_page),           PEER(more_pages_than_credit),
-        PEER(what_dom0_maps_comes_alone),  PEER(a_page_outside_the_set_is_thrown_away),
-        PEER(frames_out_of_turn),          PEER(a_wrong_hash_is_asked_for_once_more),
-        PEER(complete_without_an_answer),  PEER(strangers_do_not_keep_the_receiver_out),
-        PEER(wrong_sets_are_refused),      PEER(too_much_credit),
-        PEER(requests_outside_the_set),    PEER(eof_and_counts_that_do_not_add_up),
-        PEER(installed_but_never_sent),    PEER(dropped_pages_need_not_be_sent),
+        PEER(refusal_is_reported),
+        PEER(features_nobody_offered),
+        PEER(another_set_is_acknowledged),
+        PEER(eof_at_each_stage),
+        PEER(credit_comes_in_quanta),
+        PEER(last_words_of_a_serve_that_has_closed),
+        PEER(eof_inside_a_page),
+        PEER(more_pages_than_credit),
+        PEER(more_answers_than_were_agreed_on),
+        PEER(answers_need_no_credit),
+        PEER(what_dom0_maps_comes_alone),
+        PEER(a_page_outside_the_set_is_thrown_away),
+        PEER(frames_out_of_turn),
+        PEER(a_wrong_hash_is_asked_for_once_more),
+        PEER(complete_without_an_answer),
+        PEER(strangers_do_not_keep_the_receiver_out),
+        PEER(wrong_sets_are_refused),
+        PEER(too_much_credit),
+        PEER(requests_outside_the_set),
+        PEER(eof_and_counts_that_do_not_add_up),
+        PEER(installed_but_never_sent),
+        PEER(dropped_pages_need_not_be_sent),
     };
 
     if (argc > 1)

@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "pool.h"
+#include "wire/wire.h"
 
 static struct pool pool;
 
@@ -37,8 +38,83 @@ static void sizes_are_checked(void **state)
     (void)state;
     memset(&p, 0, sizeof(p));
     assert_int_equal(pool_create(&p, 0), -EINVAL);
+    assert_int_equal(pool_create(&p, 1), -EINVAL);
     assert_int_equal(pool_create(&p, POOL_SLOTS_MAX + 1), -EINVAL);
     pool_destroy(&p);
+}
+
+/* Some slots are for answers, the others are credit: there is one of each, and no more than may be asked for.
+ */
+static void slots_are_divided(void **state)
+{
+    static const uint32_t sizes[][3] = {
+        {2, 1, 1},   {3, 1, 1},      {7, 3, 1},       {8, 4, 1},
+        {64, 32, 4}, {512, 256, 32}, {1024, 512, 64}, {WIRE_ASKED_MAX * 2 + 64, WIRE_ASKED_MAX, 64},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        struct pool p;
+
+        assert_int_equal(pool_create(&p, sizes[i][0]), 0);
+        assert_int_equal(p.slots, sizes[i][0]);
+        assert_int_equal(p.asked, sizes[i][1]);
+        assert_int_equal(pool_quantum(&p), sizes[i][2]);
+        assert_true(pool_slot_asked(&p, p.asked - 1));
+        assert_false(pool_slot_asked(&p, p.asked));
+        pool_destroy(&p);
+    }
+}
+
+/* Both rings from the feeder wake it by the same descriptor when there is space: it waits on that alone. */
+static void rings_share_nothing_but_the_wake_up(void **state)
+{
+    struct pool_ring *rings[3] = {&pool.orders, &pool.reports, &pool.arrivals};
+    struct pool_descriptor d = {.type = 1}, out;
+
+    (void)state;
+    for (uint32_t i = 0; i < 3; i++) {
+        struct pool_ring producer = *rings[i];
+
+        d.slot = i;
+        for (uint32_t n = 0; n < producer.size; n++)
+            pool_ring_put(&producer, &d);
+        assert_int_equal(pool_ring_space(&producer), 0);
+    }
+    for (uint32_t i = 0; i < 3; i++) {
+        for (uint32_t n = 0; n < rings[i]->size; n++) {
+            assert_int_equal(pool_ring_take(rings[i], &out), 1);
+            assert_int_equal(out.slot, i);
+        }
+        assert_int_equal(pool_ring_take(rings[i], &out), 0);
+    }
+    /* Nor do they reach into the slots. */
+    for (size_t i = 0; i < (size_t)pool.slots * POOL_PAGE_SIZE; i++)
+        assert_int_equal(pool.pages[i], 0);
+    assert_int_equal(pool.reports.space_fd, pool.orders.event_fd);
+    assert_int_equal(pool.arrivals.space_fd, pool.orders.event_fd);
+    assert_int_not_equal(pool.arrivals.event_fd, pool.reports.event_fd);
+}
+
+static void space_wakes_who_waits_for_it(void **state)
+{
+    struct pool_ring producer = pool.arrivals;
+    struct pool_descriptor d = {.type = 1}, out;
+    struct pollfd p = {.fd = producer.space_fd, .events = POLLIN};
+
+    (void)state;
+    while (pool_ring_put(&producer, &d))
+        ;
+    /* Nobody has asked to be woken. */
+    assert_int_equal(pool_ring_take(&pool.arrivals, &out), 1);
+    assert_int_equal(poll(&p, 1, 0), 0);
+    assert_true(pool_ring_put(&producer, &d));
+    assert_false(pool_ring_want_space(&producer, 1));
+    assert_int_equal(pool_ring_peek(&pool.arrivals, &out), 1);
+    assert_int_equal(poll(&p, 1, 0), 0);
+    pool_ring_consume(&pool.arrivals);
+    assert_int_equal(poll(&p, 1, 0), 1);
+    assert_true(pool_ring_want_space(&producer, 1));
 }
 
 static void a_full_ring_takes_no_more(void **state)
@@ -110,7 +186,7 @@ static void every_byte_may_be_rubbish(void **state)
             bytes[(size_t)rand_r(&random) % pool.bytes] = (uint8_t)rand_r(&random);
         bytes[(size_t)rand_r(&random) % 256] = (uint8_t)rand_r(&random);
         for (int i = 0; i < 20; i++)
-            pool_ring_take(&pool.reports, &out);
+            pool_ring_take(i % 2 ? &pool.reports : &pool.arrivals, &out);
         pool_ring_put(&pool.orders, &(struct pool_descriptor){.type = 1});
     }
 }
@@ -172,6 +248,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sizes_are_checked),
+        cmocka_unit_test(slots_are_divided),
+        cmocka_unit_test_setup_teardown(rings_share_nothing_but_the_wake_up, setup, teardown),
+        cmocka_unit_test_setup_teardown(space_wakes_who_waits_for_it, setup, teardown),
         cmocka_unit_test_setup_teardown(a_full_ring_takes_no_more, setup, teardown),
         cmocka_unit_test_setup_teardown(order_and_contents_are_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(an_impossible_index_is_refused, setup, teardown),

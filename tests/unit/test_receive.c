@@ -76,6 +76,7 @@ static int setup(void **state)
                                      .results = &b->results};
     b->options = (struct receive_options){.slots = SLOTS, .features = FEATURES_ALL};
     b->keeping = (struct keeping){.journal = receive_journal_create(&b->pool),
+                                  .notes_fd = memfd_create("notes", MFD_CLOEXEC),
                                   .stage_fd = memfd_create("stages", MFD_CLOEXEC)};
     fake_prepare(&b->config);
     r->be = fake_open("g", why, sizeof(why));
@@ -96,6 +97,10 @@ static int setup(void **state)
     assert_int_equal(pagein_init(&r->pages, GFNS), 0);
     assert_int_equal(gfn_bitmap_init(&r->unsent, GFNS), 0);
     assert_int_equal(receive_super_init(r, r->max_gfn + 1), 0);
+    r->notes = receive_journal_notes(b->keeping.notes_fd, GFNS, true);
+    assert_non_null(r->notes.asked.words);
+    r->reports.ring = &r->pool->reports;
+    r->arrivals.ring = &r->pool->arrivals;
     ev_timer_init(&r->retry, nothing, 0., 0.);
     ev_timer_init(&r->leave, nothing, 0., 0.);
     ev_timer_init(&r->leaving, nothing, 0., 0.);
@@ -114,6 +119,8 @@ static int teardown(void **state)
     receive_super_free(&b->r);
     pagein_free(&b->r.pages);
     gfn_bitmap_free(&b->r.unsent);
+    receive_journal_notes_free(&b->r.notes);
+    close(b->keeping.notes_fd);
     free(b->r.held);
     close(b->keeping.stage_fd);
     pool_destroy(&b->pool);

@@ -1,5 +1,6 @@
 /* Whole sessions, end to end over loopback: the real serve, pager and feeder, with fake domains on both ends.
  */
+#include <dirent.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -303,26 +304,6 @@ static void serve_killed_the_guest_waits(void **state)
     guest_waits_until_destroyed(f);
 }
 
-static void feeder_killed_the_guest_waits(void **state)
-{
-    struct fixture *f = *state;
-    json_t *receive;
-
-    f->destination.load_us = 2000;
-    f->destination.touches = 100000;
-    fixture_start_serve(f);
-    fixture_start_receive(f);
-    json_decref(fixture_await(f, "receive", "active"));
-    receive = fixture_status(f, "receive");
-    assert_int_equal(kill(fixture_process(receive, "feeder"), SIGKILL), 0);
-    json_decref(receive);
-    paused_with_a_reason(f, "feeder died of signal 9");
-    guest_waits_until_destroyed(f);
-    /* No COMPLETE came: for serve that is a failure, and it says that pages are missing over there. */
-    assert_int_equal(fixture_wait(f->serve_pid), EXIT_MISSING);
-    f->serve_pid = 0;
-}
-
 static void guest_destroyed_in_the_middle(void **state)
 {
     struct fixture *f = *state;
@@ -424,13 +405,12 @@ static void rot_11_the_pager_is_locked_in_memory(void **state)
     both_end_with(f, EXIT_DONE, EXIT_DONE);
 }
 
-static long status_number(pid_t pid, const char *name, int base)
+static long status_number_in(const char *path, const char *name, int base)
 {
-    char path[64], line[256];
+    char line[256];
     long value = -1;
     FILE *status;
 
-    snprintf(path, sizeof(path), "/proc/%d/status", pid);
     status = fopen(path, "r");
     while (status && fgets(line, sizeof(line), status))
         if (strncmp(line, name, strlen(name)) == 0)
@@ -440,37 +420,165 @@ static long status_number(pid_t pid, const char *name, int base)
     return value;
 }
 
+/* The one child of process pid whose parent it is. */
+static pid_t only_child(pid_t pid)
+{
+    char path[64];
+    long child = 0, another;
+    FILE *children;
+
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/children", pid, pid);
+    children = fopen(path, "r");
+    assert_non_null(children);
+    assert_int_equal(fscanf(children, "%ld", &child), 1);
+    assert_int_equal(fscanf(children, "%ld", &another), EOF);
+    fclose(children);
+    return (pid_t)child;
+}
+
+static bool in_no_other_group(const char *path)
+{
+    FILE *status = fopen(path, "r");
+    bool none = false;
+    char line[256];
+
+    while (status && fgets(line, sizeof(line), status))
+        if (strncmp(line, "Groups:", 7) == 0)
+            none = !strpbrk(line, "0123456789");
+    if (status)
+        fclose(status);
+    return none;
+}
+
+/* Each of its threads: a filter, or a user, that only one had would not be worth much. */
+static void each_thread_is_confined(pid_t pid, unsigned int threads, long uid, long gid)
+{
+    char path[64], thread[400];
+    unsigned int n = 0;
+    struct dirent *entry;
+    DIR *tasks;
+
+    snprintf(path, sizeof(path), "/proc/%d/task", pid);
+    tasks = opendir(path);
+    assert_non_null(tasks);
+    while ((entry = readdir(tasks))) {
+        if (entry->d_name[0] == '.')
+            continue;
+        n++;
+        snprintf(thread, sizeof(thread), "%s/%s/status", path, entry->d_name);
+        assert_int_equal(status_number_in(thread, "Uid:", 10), uid);
+        assert_int_equal(status_number_in(thread, "Gid:", 10), gid);
+        assert_true(in_no_other_group(thread));
+        assert_int_equal(status_number_in(thread, "CapEff:", 16), 0);
+        assert_int_equal(status_number_in(thread, "CapPrm:", 16), 0);
+        assert_int_equal(status_number_in(thread, "CapInh:", 16), 0);
+        assert_int_equal(status_number_in(thread, "CapAmb:", 16), 0);
+        assert_int_equal(status_number_in(thread, "NoNewPrivs:", 10), 1);
+        assert_int_equal(status_number_in(thread, "Seccomp:", 10), 2);
+    }
+    closedir(tasks);
+    assert_int_equal(n, threads);
+}
+
+static void links_to(pid_t pid, const char *name, char *link, size_t size)
+{
+    char path[64];
+    ssize_t n;
+
+    snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+    n = readlink(path, link, size - 1);
+    assert_true(n > 0);
+    link[n] = '\0';
+}
+
+/* Descriptors by what they lead to. Nothing else may be open; of the lowest, those that are not needed lead
+ * nowhere. */
+struct descriptors {
+    unsigned int lowest, sockets, events, pipes;
+};
+
+static void has_only(pid_t pid, const struct descriptors *want)
+{
+    struct descriptors have = {0};
+    char path[64], name[280], link[256];
+    struct dirent *entry;
+    DIR *files;
+
+    snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+    files = opendir(path);
+    assert_non_null(files);
+    while ((entry = readdir(files))) {
+        if (entry->d_name[0] == '.')
+            continue;
+        snprintf(name, sizeof(name), "fd/%s", entry->d_name);
+        links_to(pid, name, link, sizeof(link));
+        if (strcmp(link, "/dev/null") == 0)
+            assert_true((unsigned int)atoi(entry->d_name) < want->lowest);
+        else if (strncmp(link, "socket:", 7) == 0)
+            have.sockets++;
+        else if (strcmp(link, "anon_inode:[eventfd]") == 0)
+            have.events++;
+        else if (strncmp(link, "pipe:", 5) == 0)
+            have.pipes++;
+        else
+            fail_msg("descriptor %s: %s", entry->d_name, link);
+    }
+    closedir(files);
+    assert_int_equal(have.sockets, want->sockets);
+    assert_int_equal(have.events, want->events);
+    assert_int_equal(have.pipes, want->pipes);
+}
+
+static void sees_nothing(pid_t pid)
+{
+    char link[256];
+
+    links_to(pid, "root", link, sizeof(link));
+    assert_non_null(strstr(link, "/empty"));
+    links_to(pid, "cwd", link, sizeof(link));
+    assert_non_null(strstr(link, "/empty"));
+}
+
 static void the_feeder_has_no_rights(void **state)
 {
+    /* Control and two bulk channels; orders, reports and arrivals; the pipe to the pager. */
+    const struct descriptors want = {.lowest = 4, .sockets = 3, .events = 3, .pipes = 1};
     struct fixture *f = *state;
-    char path[64], link[256];
-    long feeder;
-    FILE *children;
-    ssize_t n;
+    json_t *report;
+    pid_t feeder;
 
     if (geteuid() != 0)
         skip();
-    json_decref(fixture_idle(f));
-    snprintf(path, sizeof(path), "/proc/%d/task/%d/children", f->receive_pid, f->receive_pid);
-    children = fopen(path, "r");
-    assert_int_equal(fscanf(children, "%ld", &feeder), 1);
-    fclose(children);
-    assert_int_equal(status_number((pid_t)feeder, "Uid:", 10), 65534);
-    assert_int_equal(status_number((pid_t)feeder, "Gid:", 10), 65533);
-    assert_int_equal(status_number((pid_t)feeder, "CapEff:", 16), 0);
-    assert_int_equal(status_number((pid_t)feeder, "CapPrm:", 16), 0);
-    assert_int_equal(status_number((pid_t)feeder, "NoNewPrivs:", 10), 1);
-    assert_int_equal(status_number((pid_t)feeder, "Seccomp:", 10), 2);
-    snprintf(path, sizeof(path), "/proc/%ld/root", feeder);
-    n = readlink(path, link, sizeof(link) - 1);
-    assert_true(n > 0);
-    link[n] = '\0';
-    assert_non_null(strstr(link, "/empty"));
-    /* /dev/null four times, socket, two eventfds, the pipe to the pager: nothing of ours. */
-    snprintf(link, sizeof(link), "test $(ls /proc/%ld/fd | wc -l) -eq 8", feeder);
-    assert_int_equal(system(link), 0);
+    f->serve.streams = f->receive.streams = 2;
+    report = fixture_idle(f);
+    feeder = fixture_process(report, "feeder");
+    json_decref(report);
+    each_thread_is_confined(feeder, 3, 65534, 65533);
+    sees_nothing(feeder);
+    has_only(feeder, &want);
     assert_int_equal(kill(f->domain_pid, SIGUSR2), 0);
     both_end_with(f, EXIT_DONE, EXIT_DONE);
+}
+
+/* It talks to strangers, and has a right to the pages of its domain: to nothing else. */
+static void the_sender_has_no_rights(void **state)
+{
+    /* The listener, serve, control and two bulk channels; a wake-up for it, and for each bulk thread. */
+    const struct descriptors want = {.lowest = 20, .sockets = 5, .events = 3};
+    struct fixture *f = *state;
+    pid_t sender;
+
+    if (geteuid() != 0)
+        skip();
+    f->serve.streams = f->receive.streams = 2;
+    json_decref(fixture_idle(f));
+    sender = only_child(f->serve_pid);
+    each_thread_is_confined(sender, 3, f->serve.sender_uid, f->serve.sender_gid);
+    sees_nothing(sender);
+    has_only(sender, &want);
+    assert_int_equal(kill(f->domain_pid, SIGUSR2), 0);
+    both_end_with(f, EXIT_DONE, EXIT_DONE);
+    nothing_wrong(f);
 }
 
 static void a_running_domain_is_refused(void **state)
@@ -610,10 +718,10 @@ int main(int argc, char **argv)
         SESSION(verify_full_compares_every_page),
         SESSION(verify_full_finds_one_wrong_byte),
         SESSION(serve_killed_the_guest_waits),
-        SESSION(feeder_killed_the_guest_waits),
         SESSION(guest_destroyed_in_the_middle),
         SESSION(source_destroyed_in_the_middle),
         SESSION(the_feeder_has_no_rights),
+        SESSION(the_sender_has_no_rights),
         SESSION(a_running_domain_is_refused),
         SESSION(a_domain_that_cannot_be_paged_is_refused),
         SESSION(another_guest_is_refused_before_anything_is_evicted),

@@ -1,6 +1,7 @@
 /* The fake domain: its start, and what a test does to it. */
 #include "fake_internal.h"
 
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,12 +52,14 @@ static void on_unpause(int signal)
 }
 
 /* The test tells the domain's process by signals; they are taken here, not in a handler. */
+static sem_t started;
+
 static void *toolstack_main(void *data)
 {
     sigset_t set;
     int signal;
 
-    (void)data;
+    sem_post(data);
     sigemptyset(&set);
     sigaddset(&set, SIGUSR1);
     sigaddset(&set, SIGUSR2);
@@ -110,7 +113,12 @@ struct backend *fake_open(const char *domain, char *why, size_t why_size)
     sigaddset(&set, SIGUSR1);
     sigaddset(&set, SIGUSR2);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
-    pthread_create(&toolstack, NULL, toolstack_main, NULL);
+    /* serve forks its sender next: a sanitizer's lock that a thread holds while it starts would be held there
+     * for ever. */
+    sem_init(&started, 0, 0);
+    pthread_create(&toolstack, NULL, toolstack_main, &started);
+    while (sem_wait(&started))
+        ;
     for (unsigned int i = 0; i < d->config.vcpus; i++) {
         struct vcpu_start *start = malloc(sizeof(*start));
 

@@ -669,15 +669,26 @@ static void be_ack_life(struct backend *be)
         return;
 }
 
+static int be_confine(struct backend *be, int *fd)
+{
+    (void)be;
+    *fd = -1;
+    return 0;
+}
+
 static void *be_map(struct backend *be, const uint64_t *gfns, unsigned int n, int *err)
 {
     struct fake_domain *d = of(be);
-    uint8_t *map = malloc((size_t)n * FAKE_PAGE);
+    uint8_t *map = aligned_alloc(FAKE_PAGE, (size_t)n * FAKE_PAGE);
 
     be->calls.map++;
     for (unsigned int i = 0; i < n; i++) {
         if (marked(d, gfns[i]))
             violation(d, "a map of an absent page: the pager waits for itself");
+        if (gfns[i] >= d->config.nr_gfns) {
+            err[i] = -EINVAL;
+            continue;
+        }
         err[i] = d->type[gfns[i]] == FAKE_RAM ? 0 : -EINVAL;
         memcpy(map + (size_t)i * FAKE_PAGE, page_of(d, gfns[i]), FAKE_PAGE);
     }
@@ -728,6 +739,7 @@ const struct backend_ops fake_ops = {
     .push = be_push,
     .life_fd = be_life_fd,
     .ack_life = be_ack_life,
+    .confine = be_confine,
     .map = be_map,
     .unmap = be_unmap,
 };

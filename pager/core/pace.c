@@ -1,0 +1,160 @@
+#include "core/pace.h"
+
+#include <string.h>
+
+#define DELAY_PART 4u /* of a long link's time the budget may be that part */
+#define SMALL      4u /* pages: a window that makes no queue */
+#define GROWTH     8.0
+#define PARTS      4u /* of the window */
+
+static void begin_epoch(struct pace *pace, uint64_t now)
+{
+    pace->epoch_at = now;
+    pace->epoch_acked = pace->acked;
+    pace->epoch_end = pace->sent;
+    pace->epoch_least = pace->epoch_queued = UINT64_MAX;
+    pace->epoch_frames = 0;
+    pace->filled = false;
+}
+
+void pace_init(struct pace *pace, uint64_t budget_ns)
+{
+    memset(pace, 0, sizeof(*pace));
+    pace->budget_ns = budget_ns;
+    pace->base_ns = UINT64_MAX;
+    pace->window = PACE_FIRST;
+    pace->starting = true;
+    begin_epoch(pace, 0);
+}
+
+static uint64_t under_way(const struct pace *pace)
+{
+    return pace->sent - pace->acked;
+}
+
+uint64_t pace_window(const struct pace *pace)
+{
+    double window = pace->drying ? pace->window / 2 : pace->window;
+
+    return window < PACE_LEAST ? PACE_LEAST : (uint64_t)window;
+}
+
+/* What may stand in the queue. On a long link the budget is nothing beside its own time, and would take for
+ * ever to find a faster rate. */
+static uint64_t budget(const struct pace *pace)
+{
+    uint64_t part = pace->base_ns / DELAY_PART;
+
+    return part > pace->budget_ns ? part : pace->budget_ns;
+}
+
+/* What a frame may have: a part of the window, since one is sent while another is acknowledged; and no more
+ * than the budget, as it is a queue of its own. */
+static uint64_t part_of(const struct pace *pace, uint64_t window)
+{
+    uint64_t part = (window + PARTS - 1) / PARTS, most;
+
+    if (pace->page_ns == 0)
+        return part;
+    most = (uint64_t)((double)budget(pace) / pace->page_ns);
+    if (most == 0)
+        most = 1;
+    return part < most ? part : most;
+}
+
+uint64_t pace_room(const struct pace *pace)
+{
+    uint64_t window = pace_window(pace), part = part_of(pace, window);
+
+    if (pace->head - pace->tail == PACE_SENDS || under_way(pace) + part > window)
+        return 0;
+    return part;
+}
+
+void pace_full(struct pace *pace)
+{
+    pace->filled = true;
+}
+
+void pace_sent(struct pace *pace, uint32_t pages, uint64_t now)
+{
+    /* Time without anything to send is no part of what a page takes. */
+    if (under_way(pace) == 0)
+        pace->epoch_at += now - pace->acked_at;
+    pace->sent += pages;
+    if (pace->head - pace->tail == PACE_SENDS)
+        return;
+    pace->sends[pace->head++ % PACE_SENDS] =
+        (struct pace_send){.at = now, .total = pace->sent, .pages = pages};
+}
+
+static void adapt(struct pace *pace)
+{
+    uint64_t queue = pace->epoch_queued > pace->base_ns ? pace->epoch_queued - pace->base_ns : 0;
+    uint64_t most = budget(pace);
+    double fit = (double)(pace->base_ns + most) / (double)(pace->base_ns + queue);
+
+    if (queue > most && pace->window <= SMALL && !pace->starting) {
+        /* Not ours: what it takes has become longer, or processes that carry it are late. */
+        pace->base_ns = pace->epoch_least;
+        pace->window *= 2;
+    } else if (queue > most) {
+        pace->starting = false;
+        pace->window *= fit < 0.5 ? 0.5 : fit;
+    } else if (pace->filled && queue <= most / 2) {
+        pace->window += pace->starting ? pace->window : 1 + pace->window / GROWTH;
+    }
+    if (pace->window < PACE_LEAST)
+        pace->window = PACE_LEAST;
+    if (pace->window > PACE_MOST)
+        pace->window = PACE_MOST;
+}
+
+static void end_epoch(struct pace *pace, uint64_t now)
+{
+    bool old = now - pace->base_at > PACE_OLD_NS;
+
+    double page_ns = (double)(now - pace->epoch_at) / (double)(pace->acked - pace->epoch_acked);
+
+    if (pace->page_ns == 0 || pace->drying || page_ns < pace->page_ns)
+        pace->page_ns = page_ns;
+    if (pace->drying || pace->epoch_least <= pace->base_ns) {
+        pace->base_ns = pace->epoch_least;
+        pace->base_at = now;
+    }
+    if (pace->drying)
+        pace->drying = false;
+    else if (old && pace->base_at != now)
+        pace->drying = true;
+    else
+        adapt(pace);
+    begin_epoch(pace, now);
+}
+
+int pace_acked(struct pace *pace, uint64_t total, uint64_t now)
+{
+    const struct pace_send *send = NULL;
+    uint64_t took, own;
+
+    if (total < pace->acked || total > pace->sent)
+        return -1;
+    pace->acked = total;
+    pace->acked_at = now;
+    while (pace->tail != pace->head && pace->sends[pace->tail % PACE_SENDS].total <= total) {
+        send = &pace->sends[pace->tail++ % PACE_SENDS];
+        pace->epoch_frames++;
+    }
+    if (!send)
+        return 0;
+    took = now - send->at;
+    if (took < pace->epoch_least)
+        pace->epoch_least = took;
+    /* The rest of its own frame is no queue. */
+    own = (uint64_t)(pace->page_ns * (send->pages - 1));
+    took -= own < took ? own : took;
+    if (took < pace->epoch_queued)
+        pace->epoch_queued = took;
+    if (total >= pace->epoch_end && pace->epoch_frames >= PACE_FRAMES)
+        end_epoch(pace, now);
+    return 0;
+}
