@@ -118,6 +118,8 @@ static uint64_t may_send(struct sender_bulk *b, uint64_t now, int *ms)
     struct sender *s = b->s;
     uint64_t room = pace_room(&b->pace), chunk = push_order_chunk(&s->order, now);
 
+    if (chunk < pace_least(&b->pace))
+        chunk = pace_least(&b->pace);
     *ms = -1;
     if (s->quiet || !s->order.left || s->credit == s->credit_used)
         return 0;

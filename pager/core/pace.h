@@ -45,11 +45,15 @@ struct pace {
     uint64_t base_ns, base_at; /* the link's time (UINT64_MAX: not known), and when it was seen */
     uint64_t epoch_at, epoch_acked, epoch_end;
     uint64_t epoch_least, epoch_queued; /* of what a frame took, and without what its own pages did */
+    uint64_t epoch_sum;                 /* of the second, over its frames */
     uint32_t epoch_frames;
     double page_ns; /* that a page takes: the least of an epoch since the link was last let run dry */
 };
 
 void pace_init(struct pace *pace, uint64_t budget_ns);
+
+/* The least window there is on such a link; nor is a smaller frame worth its while. */
+uint64_t pace_least(const struct pace *pace);
 
 /* Pages that may be under way. */
 uint64_t pace_window(const struct pace *pace);

@@ -132,7 +132,7 @@ static void a_link_is_full_and_its_queue_short(void **state)
         o = run(&w, 3000);
         assert_true(o.share > 0.93);
         /* A page that is on the wire, and a frame of several, are no queue that could be had shorter. */
-        assert_true(o.queue_mean < 3 * most + 4 * links[i].page_ns);
+        assert_true(o.queue_mean < 3 * most + 8 * links[i].page_ns);
     }
 }
 
@@ -161,13 +161,13 @@ static void ends_that_are_slow_by_chance(void **state)
         run(&w, 2000);
         assert_true(run(&w, 5000).share > 0.3);
     }
-    /* And once in a while a burst of luck. */
+    /* And once in a while a burst of luck: it takes a while until that is forgotten. */
     begin(&w, &link);
     for (unsigned int i = 0; i < 20; i++) {
         w.link.delay_ns = i % 5 ? 3 * MS : MS;
         run(&w, i % 5 ? 2000 : 200);
     }
-    assert_true(run(&w, 2000).share > 0.25);
+    assert_true(run(&w, 25000).share > 0.2);
 }
 
 static void what_others_send_is_made_room_for(void **state)
