@@ -15,7 +15,8 @@
 /* Answers come from everywhere; the push goes through one region after the other. */
 #define URGENT_GFNS    16u
 #define URGENT_WINDOWS 256u
-#define BULK_WINDOWS   4u
+#define BULK_WINDOWS   64u
+#define BULK_GFNS      64u
 
 static void drop(struct sender_pending *p)
 {
@@ -287,7 +288,7 @@ static int allocate(struct sender *s, int bitmaps)
     if (rc == 0)
         rc = map_cache_init(&s->maps, s->config->be, s->nr_gfns, URGENT_GFNS, URGENT_WINDOWS);
     for (uint32_t i = 0; i < s->config->streams && rc == 0; i++)
-        rc = map_cache_init(&s->bulk[i].maps, s->config->be, s->nr_gfns, MAP_CACHE_MOST, BULK_WINDOWS);
+        rc = map_cache_init(&s->bulk[i].maps, s->config->be, s->nr_gfns, BULK_GFNS, BULK_WINDOWS);
     return rc;
 }
 
