@@ -53,23 +53,13 @@ struct word {
     bool when_told;
 };
 
-static bool take_live(struct session_found *f, void *data)
-{
-    struct session_found *live = data;
-
-    if (f->fd < 0 || live->fd >= 0)
-        return false;
-    *live = *f;
-    return true;
-}
-
 /* The live session of the query, whose reports are brief from now on: what it is in is all that matters here.
  */
 static void find_live(const struct word *w, struct session_found *live)
 {
     static const char brief[] = "brief\n";
 
-    session_find(&w->of, take_live, live);
+    session_find_live(&w->of, live);
     /* One that is gone is found to be when it is talked to. */
     if (live->fd >= 0)
         send(live->fd, brief, sizeof(brief) - 1, MSG_NOSIGNAL);

@@ -42,16 +42,6 @@ static const char abandon_help[] =
     "Exit status: 0 it has ended; 1 it is not paused, or --yes was not said; 2 usage; 9 there is no such "
     "session.\n";
 
-static bool take_live(struct session_found *f, void *data)
-{
-    struct session_found *live = data;
-
-    if (f->fd < 0 || live->fd >= 0)
-        return false;
-    *live = *f;
-    return true;
-}
-
 static const char *text(const struct session_found *live, const char *name)
 {
     const char *value = json_string_value(json_object_get(live->report, name));
@@ -129,7 +119,7 @@ static int parse(int argc, char **argv, const char *text_of_help, struct session
 
 static int find(const char *command, const struct session_query *of, struct session_found *live)
 {
-    session_find(of, take_live, live);
+    session_find_live(of, live);
     if (live->fd >= 0)
         return 0;
     fprintf(stderr, "xenpaging-pc %s: no such session is running here\n", command);

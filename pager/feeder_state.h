@@ -54,7 +54,7 @@ struct feeder {
     pthread_cond_t changed; /* bulk_go, or room for reports */
     uint32_t bulk_go;       /* channels that are to join */
     struct wire_join join;  /* with that ticket */
-    bool bulk_failed, bulk_over;
+    bool bulk_failed;
     uint32_t bulk_code;
     char bulk_text[POOL_TEXT_SIZE];
     uint32_t *free_slots; /* that are ours and free, of those that are credit; those that serve was told of

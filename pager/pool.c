@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "fault_point.h"
+#include "wake.h"
 #include "wire/wire.h"
 
 struct pool_ring_shared {
@@ -130,18 +131,9 @@ bool pool_ring_put(struct pool_ring *ring, const struct pool_descriptor *descrip
     return true;
 }
 
-static void kick(int fd)
-{
-    uint64_t one = 1;
-
-    /* EAGAIN: the counter is at its maximum, so the other end has a wake-up waiting anyway. */
-    while (write(fd, &one, sizeof(one)) < 0 && errno == EINTR)
-        ;
-}
-
 void pool_ring_notify(struct pool_ring *ring)
 {
-    kick(ring->event_fd);
+    wake_kick(ring->event_fd);
 }
 
 bool pool_ring_want_space(struct pool_ring *ring, uint32_t wanted)
@@ -174,7 +166,7 @@ static void give_space(struct pool_ring *ring)
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(&ring->shared->want_space, memory_order_relaxed)) {
         atomic_store(&ring->shared->want_space, 0);
-        kick(ring->space_fd);
+        wake_kick(ring->space_fd);
     }
 }
 
@@ -204,7 +196,7 @@ void pool_ring_take_over_consumer(struct pool_ring *ring)
 {
     /* Wakes this end as well: what is there may have been announced to the one that was killed. */
     give_space(ring);
-    kick(ring->space_fd);
+    wake_kick(ring->space_fd);
     pool_ring_notify(ring);
 }
 
@@ -222,8 +214,5 @@ void pool_ring_begin(struct pool_ring *ring)
 
 void pool_ring_clear(struct pool_ring *ring)
 {
-    uint64_t count;
-
-    while (read(ring->event_fd, &count, sizeof(count)) < 0 && errno == EINTR)
-        ;
+    wake_clear(ring->event_fd);
 }

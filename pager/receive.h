@@ -245,6 +245,10 @@ void receive_introduce(struct receiver *r);
 /* receive_mark.c: scan, evict and announce, in pieces, from the idle watcher. */
 void receive_mark_start(struct receiver *r);
 void receive_mark_step(struct receiver *r);
+/* Say runs of gfns from r->work_gfn on, as many as the ring of orders takes, and at last their hash. next:
+ * the first gfn of one at or above `first`, with its end; or pages.nr. */
+void receive_send_runs(struct receiver *r,
+                       uint64_t (*next)(const struct receiver *r, uint64_t first, uint64_t *end));
 /* Attach to the ring. 0; -1: given up; 1: only to one of its own memory, and this Xen has none. */
 int receive_attach(struct receiver *r, bool own_ring);
 /* All that depends on how large the domain is, for gfns below nr; nothing if that was done for as many. 0;

@@ -352,21 +352,24 @@ static void mark_step(struct receiver *r)
     take_refused(r, first, nr);
 }
 
-/*
- * The runs of what was marked and has not been dropped since, as many as the ring of orders takes; dom0 may
- * have asked for some of it by now.
- */
-static void send_step(struct receiver *r)
+/* What was marked and has not been dropped since; dom0 may have asked for some of it by now. */
+static uint64_t next_of_set(const struct receiver *r, uint64_t first, uint64_t *end)
+{
+    while ((first = gfn_bitmap_next(&r->populated, first)) < r->pages.nr &&
+           (*end = pagein_wanted_end(&r->pages, first)) == first)
+        first++;
+    return first;
+}
+
+void receive_send_runs(struct receiver *r,
+                       uint64_t (*next)(const struct receiver *r, uint64_t first, uint64_t *end))
 {
     struct pool_descriptor order = {.type = ORDER_RUN};
     bool sent = false;
 
     while (pool_ring_space(&r->pool->orders) > 1) {
-        uint64_t first = r->work_gfn, end = first;
+        uint64_t end = 0, first = next(r, r->work_gfn, &end);
 
-        while ((first = gfn_bitmap_next(&r->populated, first)) < r->pages.nr &&
-               (end = pagein_wanted_end(&r->pages, first)) == first)
-            first++;
         if (first >= r->pages.nr) {
             order.type = ORDER_SET_END;
             order.value[0] = r->set_hash.pages;
@@ -382,7 +385,8 @@ static void send_step(struct receiver *r)
         order.value[1] = end - first;
         pool_ring_put(&r->pool->orders, &order);
         sent = true;
-        r->work_gfn = end;
+        /* Whatever has become of the next gfn since: a run that began with it would touch this one. */
+        r->work_gfn = end + 1;
     }
     if (sent)
         pool_ring_notify(&r->pool->orders);
@@ -413,7 +417,7 @@ void receive_mark_step(struct receiver *r)
         mark_step(r);
         break;
     case WORK_SEND:
-        send_step(r);
+        receive_send_runs(r, next_of_set);
         break;
     case WORK_NONE:
         ev_idle_stop(r->run.loop, &r->idle);

@@ -32,10 +32,8 @@ static void forget_channels(struct receiver *r)
 {
     uint64_t gfn = 0;
 
-    while (r->n_asked && (gfn = gfn_bitmap_next(&r->notes.asked, gfn)) < r->notes.asked.nr) {
+    while ((gfn = gfn_bitmap_next(&r->notes.asked, gfn)) < r->notes.asked.nr)
         gfn_bitmap_clear(&r->notes.asked, gfn);
-        r->n_asked--;
-    }
     r->n_asked = 0;
     r->reports.zeros_done = r->arrivals.zeros_done = 0;
     r->work = WORK_NONE;
@@ -104,8 +102,7 @@ const char *receive_recover(struct receiver *r)
         return "the session is not paused";
     if (r->keeper_ended)
         return "the process that would start another feeder has died: the guest waits for ever, and can only "
-               "be "
-               "destroyed";
+               "be destroyed";
     if (!r->recover.wanted)
         try_in(r, 0);
     return NULL;
@@ -169,38 +166,18 @@ static bool is_here(const struct receiver *r, uint64_t gfn)
     }
 }
 
+static uint64_t next_that_is_here(const struct receiver *r, uint64_t first, uint64_t *end)
+{
+    while (first < r->pages.nr && !is_here(r, first))
+        first++;
+    for (*end = first; *end < r->pages.nr && is_here(r, *end);)
+        ++*end;
+    return first;
+}
+
 void receive_recover_step(struct receiver *r)
 {
-    struct pool_descriptor order = {.type = ORDER_RUN};
-
-    /* It is to take in what is settled meanwhile, too: what is said is what is true when it is said. */
-    while (pool_ring_space(&r->pool->orders) > 1) {
-        uint64_t first = r->work_gfn, end;
-
-        while (first < r->pages.nr && !is_here(r, first))
-            first++;
-        for (end = first; end < r->pages.nr && is_here(r, end);)
-            end++;
-        if (first >= r->pages.nr) {
-            order.type = ORDER_SET_END;
-            order.value[0] = r->set_hash.pages;
-            order.value[1] = run_hash_value(&r->set_hash);
-            pool_ring_put(&r->pool->orders, &order);
-            r->work = WORK_NONE;
-            ev_idle_stop(r->run.loop, &r->idle);
-            break;
-        }
-        run_hash_add(&r->set_hash, first, end - first, r->pages.nr);
-        order.value[0] = first;
-        order.value[1] = end - first;
-        pool_ring_put(&r->pool->orders, &order);
-        /* What has come to be here since belongs to the next generation of news: a run would touch this one.
-         */
-        r->work_gfn = end + 1;
-    }
-    pool_ring_notify(&r->pool->orders);
-    if (r->work == WORK_RECEIVED && !pool_ring_want_space(&r->pool->orders, 2))
-        ev_idle_stop(r->run.loop, &r->idle);
+    receive_send_runs(r, next_that_is_here);
 }
 
 void receive_recover_done(struct receiver *r)

@@ -5,29 +5,11 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "sandbox.h"
 #include "sender_state.h"
-
-static void kick(int fd)
-{
-    const uint64_t one = 1;
-
-    /* EAGAIN: it has a wake-up waiting anyway. */
-    while (write(fd, &one, sizeof(one)) < 0 && errno == EINTR)
-        ;
-}
-
-static void clear(int fd)
-{
-    uint64_t count;
-
-    while (read(fd, &count, sizeof(count)) < 0 && errno == EINTR)
-        ;
-}
+#include "wake.h"
 
 /* The main thread says so: to serve, and on the control channel. */
 static void fail(struct sender_bulk *b, const struct wire_fault *fault, bool lost)
@@ -40,7 +22,7 @@ static void fail(struct sender_bulk *b, const struct wire_fault *fault, bool los
         s->bulk_lost = lost;
     }
     pthread_mutex_unlock(&s->lock);
-    kick(s->failed_fd);
+    wake_kick(s->failed_fd);
 }
 
 static bool lost(struct sender_bulk *b, const char *text)
@@ -108,7 +90,7 @@ static bool wait_a_while(struct sender_bulk *b, int ms)
     if (poll(p, 2, ms) < 0 && errno != EINTR)
         return lost(b, strerror(errno));
     if (p[1].revents)
-        clear(b->wake);
+        wake_clear(b->wake);
     return read_acks(b);
 }
 
@@ -140,20 +122,12 @@ static uint64_t may_send(struct sender_bulk *b, uint64_t now, int *ms)
 static uint64_t choose(struct sender_bulk *b, int *ms)
 {
     struct sender *s = b->s;
-    uint64_t now = monotonic_ns(), total = 0, most, first;
-    unsigned int n;
+    uint64_t now = monotonic_ns(), total, most;
 
-    b->choice.n = b->choice.run = b->choice.at = 0;
+    sender_choose_none(&b->choice);
     pthread_mutex_lock(&s->lock);
     most = may_send(b, now, ms);
-    while (total < most && b->choice.n < WIRE_BATCH_MAX &&
-           (n = push_order_next_run(&s->order, &first, (unsigned int)(most - total)))) {
-        b->choice.runs[b->choice.n++] = (struct wire_run){.first = first, .count = n};
-        total += n;
-    }
-    s->credit_used += total;
-    if (total)
-        push_rate_sent(&s->rate, now, total * WIRE_PAGE_SIZE);
+    total = most ? sender_choose_pushed(s, &b->choice, most, now) : 0;
     b->idle = total == 0;
     pthread_mutex_unlock(&s->lock);
     return total;
@@ -179,7 +153,7 @@ static void count(struct sender_bulk *b, uint64_t maps)
     last = s->order.left == 0;
     pthread_mutex_unlock(&s->lock);
     if (last)
-        kick(s->failed_fd);
+        wake_kick(s->failed_fd);
 }
 
 static bool send_frame(struct sender_bulk *b)
@@ -230,7 +204,7 @@ static bool await_channel(struct sender_bulk *b)
             return true;
         if (poll(&p, 1, -1) < 0 && errno != EINTR)
             return lost(b, strerror(errno));
-        clear(b->wake);
+        wake_clear(b->wake);
     }
 }
 
@@ -257,7 +231,7 @@ void sender_bulk_join(struct sender *s, unsigned int index, int fd)
     pthread_mutex_lock(&s->lock);
     b->fd = fd;
     pthread_mutex_unlock(&s->lock);
-    kick(b->wake);
+    wake_kick(b->wake);
 }
 
 void sender_bulk_wake(struct sender *s)
@@ -270,6 +244,6 @@ void sender_bulk_wake(struct sender *s)
         s->bulk[i].idle = false;
         pthread_mutex_unlock(&s->lock);
         if (idle)
-            kick(s->bulk[i].wake);
+            wake_kick(s->bulk[i].wake);
     }
 }

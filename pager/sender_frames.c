@@ -11,20 +11,33 @@ static void bad_frame(struct sender *s)
     sender_fail(s, s->reader.fault.code, "%s", s->reader.fault.text);
 }
 
-static void on_set(struct sender *s)
+/* Of SET or RECEIVED. */
+static uint32_t runs_in(struct sender *s)
 {
     uint32_t n;
 
     if (wire_get_set(s->reader.body, s->reader.length, &n, &s->reader.fault))
         bad_frame(s);
+    return n;
+}
+
+static void take_set_run(struct sender *s, uint32_t i, enum wire_code code, uint64_t *first, uint64_t *count)
+{
+    wire_pair(s->reader.body, i, first, count);
+    if (run_hash_add(&s->set_hash, *first, *count, s->nr_gfns))
+        sender_fail(s, code, "run 0x%llx+0x%llx is not canonical or passes gfn 0x%llx",
+                    (unsigned long long)*first, (unsigned long long)*count,
+                    (unsigned long long)s->nr_gfns - 1);
+}
+
+static void on_set(struct sender *s)
+{
+    uint32_t n = runs_in(s);
+
     for (uint32_t i = 0; i < n; i++) {
         uint64_t first, count, lacking;
 
-        wire_pair(s->reader.body, i, &first, &count);
-        if (run_hash_add(&s->set_hash, first, count, s->nr_gfns))
-            sender_fail(s, WIRE_ERROR_SET, "run 0x%llx+0x%llx is not canonical or passes gfn 0x%llx",
-                        (unsigned long long)first, (unsigned long long)count,
-                        (unsigned long long)s->nr_gfns - 1);
+        take_set_run(s, i, WIRE_ERROR_SET, &first, &count);
         lacking = gfn_bitmap_next_clear(&s->allowed, first);
         if (lacking < first + count)
             sender_fail(s, WIRE_ERROR_SET, "gfn 0x%llx is absent at the destination, and %s",
@@ -50,18 +63,12 @@ static uint64_t bits_of(uint64_t first, uint64_t from, uint64_t end)
 /* What the guest had released before the set was said is not in it, and is said here all the same. */
 static void on_received(struct sender *s)
 {
-    uint32_t n;
+    uint32_t n = runs_in(s);
 
-    if (wire_get_set(s->reader.body, s->reader.length, &n, &s->reader.fault))
-        bad_frame(s);
     for (uint32_t i = 0; i < n; i++) {
         uint64_t first, count, word;
 
-        wire_pair(s->reader.body, i, &first, &count);
-        if (run_hash_add(&s->set_hash, first, count, s->nr_gfns))
-            sender_fail(s, WIRE_ERROR_PROTOCOL, "run 0x%llx+0x%llx is not canonical or passes gfn 0x%llx",
-                        (unsigned long long)first, (unsigned long long)count,
-                        (unsigned long long)s->nr_gfns - 1);
+        take_set_run(s, i, WIRE_ERROR_PROTOCOL, &first, &count);
         for (word = first / 64; word * 64 < first + count; word++)
             push_order_have(&s->order, word * 64,
                             bits_of(word * 64, first, first + count) & s->in_set.words[word]);

@@ -85,6 +85,21 @@ static void finish(struct sender_frame *frame, uint32_t flags)
     frame->size = frame->head_size + (size_t)frame->contents * WIRE_PAGE_SIZE;
 }
 
+uint64_t sender_choose_pushed(struct sender *s, struct sender_choice *choice, uint64_t most, uint64_t now)
+{
+    uint64_t first, total = 0;
+    unsigned int n;
+
+    while (total < most && choice->n < WIRE_BATCH_MAX &&
+           (n = push_order_next_run(&s->order, &first, (unsigned int)(most - total)))) {
+        choice->runs[choice->n++] = (struct wire_run){.first = first, .count = n};
+        total += n;
+    }
+    s->credit_used += total;
+    push_rate_sent(&s->rate, now, total * WIRE_PAGE_SIZE);
+    return total;
+}
+
 int sender_fill(struct sender_frame *frame, struct sender_choice *choice, struct map_cache *maps,
                 uint32_t flags, bool zeros, uint64_t *gfn)
 {

@@ -136,6 +136,13 @@ void sender_readable(struct sender *s);
 void sender_acknowledge(struct sender *s);
 
 /* sender_pages.c */
+/* Nothing is chosen. */
+static inline void sender_choose_none(struct sender_choice *choice)
+{
+    choice->n = choice->run = choice->at = 0;
+}
+/* With the lock held: at most so many pages that nobody waits for, which is within credit. How many. */
+uint64_t sender_choose_pushed(struct sender *s, struct sender_choice *choice, uint64_t most, uint64_t now);
 /*
  * As much of the choice as fits into a frame. flags: WIRE_PAGES_*; zeros: may be left out. 0, or -errno with
  * the gfn that cannot be mapped in *gfn. frame->size is 0 if nothing was left.

@@ -60,20 +60,13 @@ static void choose_answers(struct sender *s)
 
 static void choose_pushed(struct sender *s)
 {
-    uint64_t first, most, now = monotonic_ns();
-    unsigned int n, total = 0;
+    uint64_t most, now = monotonic_ns();
 
     pthread_mutex_lock(&s->lock);
     most = may_push(s, now) ? credit_open(s) : 0;
     if (most > WIRE_BATCH_MAX)
         most = WIRE_BATCH_MAX;
-    while (total < most && s->choice.n < WIRE_BATCH_MAX &&
-           (n = push_order_next_run(&s->order, &first, (unsigned int)most - total))) {
-        s->choice.runs[s->choice.n++] = (struct wire_run){.first = first, .count = n};
-        total += n;
-    }
-    s->credit_used += total;
-    push_rate_sent(&s->rate, now, (uint64_t)total * WIRE_PAGE_SIZE);
+    sender_choose_pushed(s, &s->choice, most, now);
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -97,7 +90,7 @@ static uint32_t choose(struct sender *s)
 {
     uint32_t flags = s->features & WIRE_FEATURE_HASH ? WIRE_PAGES_HASHED : 0;
 
-    s->choice.n = s->choice.run = s->choice.at = 0;
+    sender_choose_none(&s->choice);
     if (s->state == WIRE_IN_VERIFY) {
         choose_compared(s);
         return flags | WIRE_PAGES_COMPARE;

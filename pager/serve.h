@@ -42,10 +42,9 @@ struct serve_options {
 
 struct server;
 
-/* A channel through the transport, and the join behind it. */
+/* A channel through the transport, and the join behind it: control, then the bulk channels. */
 struct serve_link {
     struct server *server;
-    unsigned int channel; /* 0: control; bulk channels from 1 on */
     struct child transport;
     int fd;         /* our end of it until the sender has it */
     size_t greeted; /* characters of the greeting that have come */

@@ -90,10 +90,10 @@ bool serve_pause(struct server *s, const char *text)
     serve_transport_drop(s);
     if (s->run.state != SESSION_PAUSED)
         session_run_enter(&s->run, SESSION_PAUSED, text);
-    if (!runs_there(s) && !ev_is_active(&s->patience))
-        ev_timer_start(s->run.loop, &s->patience);
     else
         log_warning("%s", text);
+    if (!runs_there(s) && !ev_is_active(&s->patience))
+        ev_timer_start(s->run.loop, &s->patience);
     s->again_s = s->again_s == 0 ? AGAIN_S_MIN : 2 * s->again_s < AGAIN_S_MAX ? 2 * s->again_s : AGAIN_S_MAX;
     /* Who waits for somebody to come needs no back-off, unless it ends before anybody does. */
     try_in(s, waits ? 0. : s->again_s);

@@ -207,7 +207,6 @@ int serve_transport_start(struct server *s)
     s->n_greeted = 0;
     for (unsigned int i = 0; i < s->n_links; i++) {
         s->links[i].server = s;
-        s->links[i].channel = i;
         s->links[i].fd = -1;
         s->links[i].greeted = 0;
         memset(&s->links[i].transport, 0, sizeof(s->links[i].transport));

@@ -182,3 +182,18 @@ void session_sweep(const char *run_dir)
     if (dir)
         closedir(dir);
 }
+
+static bool take_live(struct session_found *f, void *data)
+{
+    struct session_found *live = data;
+
+    if (f->fd < 0 || live->fd >= 0)
+        return false;
+    *live = *f;
+    return true;
+}
+
+void session_find_live(const struct session_query *query, struct session_found *live)
+{
+    session_find(query, take_live, live);
+}

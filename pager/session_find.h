@@ -32,6 +32,9 @@ struct session_found {
 unsigned int session_find(const struct session_query *query,
                           bool (*visit)(struct session_found *found, void *data), void *data);
 
+/* The first live session that matches; fd stays -1 if there is none. */
+void session_find_live(const struct session_query *query, struct session_found *live);
+
 /*
  * Take the next report of a live session, waiting for it: false when its socket is closed. A report may be
  * here already without the socket being readable: ask before waiting on it.

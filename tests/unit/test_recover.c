@@ -69,34 +69,28 @@ static int kill_again_and_again(struct fixture *f, const char *role, const char 
     return kills;
 }
 
-static void the_feeder_dies_again_and_again(void **state)
+static void dies_again_and_again(struct fixture *f, const char *role, const char *process)
 {
-    struct fixture *f = *state;
     json_t *report;
     int kills;
 
     start(f);
-    kills = kill_again_and_again(f, "receive", "feeder", 8);
+    kills = kill_again_and_again(f, role, process, 8);
     completes(f);
-    report = fixture_last(f, "receive");
+    report = fixture_last(f, role);
     assert_true(kills >= 2);
     assert_true(figure(report, "link", "recoveries") >= 1 && figure(report, "link", "recoveries") <= kills);
     json_decref(report);
 }
 
+static void the_feeder_dies_again_and_again(void **state)
+{
+    dies_again_and_again(*state, "receive", "feeder");
+}
+
 static void the_sender_dies_again_and_again(void **state)
 {
-    struct fixture *f = *state;
-    json_t *report;
-    int kills;
-
-    start(f);
-    kills = kill_again_and_again(f, "serve", "sender", 8);
-    completes(f);
-    report = fixture_last(f, "serve");
-    assert_true(kills >= 2);
-    assert_true(figure(report, "link", "recoveries") >= 1 && figure(report, "link", "recoveries") <= kills);
-    json_decref(report);
+    dies_again_and_again(*state, "serve", "sender");
 }
 
 static void without_bulk_channels(void **state)
